@@ -5,6 +5,8 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any, TypeVar
 
+import numpy as np
+
 from .case import Case, make_case
 from .errors import InfeasibleError
 from .estimate import Estimate
@@ -21,6 +23,7 @@ from .specs.link import LinkSpec
 from .specs.model import ModelSpec
 from .specs.precision import PrecisionSpec
 from .specs.request import Request
+from .specs.workload import WorkloadSpec
 from .summary import summary
 
 S = TypeVar("S", bound=FileSpec)
@@ -52,7 +55,7 @@ def answer(request: Request) -> Estimate:
     """The estimate of a checked request."""
     case = _case(request)
     machine = with_efficiencies(case.machine, request.flops_efficiency, request.hbm_memory_efficiency)
-    workload = request.workload
+    workload = _workload(request, case.model)
     batch_size, input_len, output_len = workload.batch_size, workload.input_len, workload.output_len
     return Estimate(
         case=case,
@@ -64,6 +67,16 @@ def answer(request: Request) -> Estimate:
         memory=memory(case.graph, machine, batch_size, input_len, output_len, case.layout.layer_split),
         describe=summary,
     )
+
+
+def _workload(request: Request, model: ModelSpec) -> WorkloadSpec:
+    """The request's sequences; an encoder passes over them once."""
+    workload = request.workload
+    if model.causal:
+        return workload
+    if "output_len" in request.model_fields_set and np.any(workload.output_len != 1.0):
+        raise InfeasibleError(f"{model.name} is an encoder and generates nothing: leave output_len out or give 1")
+    return workload.model_copy(update={"output_len": 1.0})
 
 
 def models() -> tuple[str, ...]:

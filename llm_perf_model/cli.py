@@ -35,7 +35,7 @@ def infer(
     layer_split: int = 1,
     batch_size: int = 1,
     input_len: int = 512,
-    output_len: int = 32,
+    output_len: int | None = None,
     num_beams: int = 1,
     flops_efficiency: float | None = None,
     hbm_memory_efficiency: float | None = None,
@@ -58,7 +58,7 @@ def infer(
         layer_split: devices that hold consecutive layers each and work one after the other
         batch_size: sequences per replica
         input_len: prompt tokens of a sequence
-        output_len: generated tokens of a sequence; the first comes from the prefill
+        output_len: generated tokens of a sequence, the first by the prefill (default: 32; an encoder: 1)
         num_beams: beams of a search; only 1 in this version
         flops_efficiency: fraction of peak FLOP/s of all matrix products, in place of the engine's
         hbm_memory_efficiency: fraction of memory bandwidth of all kernels, in place of the engine's

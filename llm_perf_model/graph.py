@@ -127,9 +127,22 @@ class _Builder:
     def _embedding(self) -> Embedding:
         m, p = self.model, self.precision
         rows = float(math.ceil(m.vocab / self.tp))
-        return Embedding(rows, float(m.learned_rows), float(m.hidden), self.tp, p.weight_bytes, p.activation_bytes)
+        side_rows = tuple(float(rows) for rows in (m.learned_rows, m.token_types) if rows)
+        return Embedding(rows, side_rows, float(m.hidden), self.tp, p.weight_bytes, p.activation_bytes)
 
     def _head(self) -> Iterator[Node]:
+        match self.model.head:
+            case "lm":
+                yield from self._lm_head()
+            case "pooler":
+                hidden = float(self.model.hidden)
+                yield Node("pooler", "head", replace(self._linear(hidden, hidden, bias=True), last_only=True))
+            case "none":
+                return
+            case never:
+                assert_never(never)
+
+    def _lm_head(self) -> Iterator[Node]:
         m, p = self.model, self.precision
         last_only = self.engine.logits == "last"
         vocab = float(math.ceil(m.vocab / self.tp))
@@ -195,19 +208,19 @@ class _Builder:
             yield Node("attention_out_bias", "attention", self._pass(hidden, passes=2.0))
 
     def _scores(self, spec: GroupedQueryAttention, heads: float, kv_heads: float) -> Node:
-        dim, p = float(spec.head_dim), self.precision
+        dim, p, causal = float(spec.head_dim), self.precision, self.model.causal
+        sizes = (heads, kv_heads, dim, p.activation_bytes, p.kv_bytes)
         fast = self.engine.fast_head_dims
         if fast is not None and spec.head_dim not in fast:
-            slow = MaterialisedAttention(heads, kv_heads, dim, p.activation_bytes, p.kv_bytes)
+            slow = MaterialisedAttention(*sizes, causal)
             return Node("attention", "attention", slow, kernels=SLOW_ATTENTION_KERNELS, rate="slow_attention")
         match self.engine.attention:
             case "fused" | "fused_masked":
                 window = float(spec.window_tokens or math.inf)
-                masked = self.engine.attention == "fused_masked"
-                fused = FusedAttention(heads, kv_heads, dim, p.activation_bytes, p.kv_bytes, window, masked)
-                return Node("attention", "attention", fused)
+                all_pairs = self.engine.attention == "fused_masked" or not causal
+                return Node("attention", "attention", FusedAttention(*sizes, window, all_pairs, causal))
             case "materialised":
-                written = MaterialisedAttention(heads, kv_heads, dim, p.activation_bytes, p.kv_bytes)
+                written = MaterialisedAttention(*sizes, causal)
                 return Node("attention", "attention", written, kernels=3.0)  # product, softmax, product
             case never:
                 assert_never(never)

@@ -41,6 +41,8 @@ def _times(e: Estimate) -> Table:
         ("decode step (per token)", _span(e.decode_step_s, seconds), *_rates(e.decode)),
         ("total", _span(e.total_s, seconds), "", "", ""),
     ]
+    if not e.case.model.causal:
+        rows = [("forward pass", *rows[0][1:])]
     return Table(("", "time", "bound", "peak FLOP/s used", "bandwidth used"), tuple(rows))
 
 
@@ -71,10 +73,11 @@ def _memory(e: Estimate) -> Table:
 def _notes(e: Estimate) -> tuple[str, ...]:
     fits = np.asarray(e.fits)
     verdict = "fits" if fits.all() else "does NOT fit" if not fits.any() else f"fits at {fits.mean():.0%} of the points"
+    made = "output token" if e.case.model.causal else "sequence"
     notes = [
         f"{verdict}; largest batch {_span(e.max_batch_size, _count)}",
-        f"{_span(e.throughput_tokens_per_s, lambda v: decimal(v, ''))} output tokens/s; "
-        f"at most {_span(e.energy_per_token_j, lambda v: decimal(v, 'J'))} per output token (TDP x time)",
+        f"{_span(e.throughput_tokens_per_s, lambda v: decimal(v, ''))} {made}s/s; "
+        f"at most {_span(e.energy_per_token_j, lambda v: decimal(v, 'J'))} per {made} (TDP x time)",
     ]
     if np.any(e.extrapolated):
         notes.append(f"beyond the model's {e.case.model.max_positions} positions")

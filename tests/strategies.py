@@ -87,10 +87,10 @@ def _is_final_and_exported(cls: type[Any]) -> bool:
     return exported and cls.__module__.startswith("llm_perf_model.") and not inspect.isabstract(cls)
 
 
-_OP_FIELDS: dict[str, st.SearchStrategy[float]] = {
+_OP_FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "window": windows(),
     "ranks": st.sampled_from((2.0, 4.0, 8.0)),
-    "position_rows": wholes(0, 64),
+    "side_rows": st.lists(wholes(1, 64), max_size=2).map(tuple),
     "weights": wholes(0, 64),
 }
 
@@ -139,7 +139,7 @@ def layer_groups(draw: st.DrawFn, windowed: bool = True) -> LayerGroup:
 
 
 @st.composite
-def models(draw: st.DrawFn, windowed: bool = True) -> ModelSpec:
+def models(draw: st.DrawFn, windowed: bool = True, heads: tuple[str, ...] = ("lm",)) -> ModelSpec:
     """Small models that every tp of TPS divides."""
     position = draw(st.sampled_from(("learned", "rotary", "alibi", "none")))
     return ModelSpec(
@@ -151,11 +151,13 @@ def models(draw: st.DrawFn, windowed: bool = True) -> ModelSpec:
         max_positions=2048 if position == "learned" else None,
         position=position,
         position_rows=draw(st.one_of(st.none(), st.integers(1, 3000))),
+        token_types=draw(st.sampled_from((None, 1, 2))),
         norm=draw(st.sampled_from(("layernorm", "rmsnorm"))),
         norm_bias=draw(st.booleans()),
         embedding_norm=draw(st.booleans()),
         final_norm=draw(st.booleans()),
         tied_embeddings=draw(st.booleans()),
+        head=draw(st.sampled_from(heads)),
         head_bias=draw(st.booleans()),
         layers=tuple(draw(st.lists(layer_groups(windowed), min_size=1, max_size=3))),
         parameters=1.0,
@@ -283,9 +285,14 @@ def spec_parameters(model: ModelSpec) -> int:
     """The weights of a decoder, counted from its description alone."""
     hidden, vocab = model.hidden, model.vocab
     norm = hidden * (2 if model.norm == "layernorm" and model.norm_bias else 1)
-    count = vocab * hidden * (1 if model.tied_embeddings else 2) + vocab * model.head_bias
+    count = vocab * hidden
+    if model.head == "lm":
+        count += vocab * (hidden * (not model.tied_embeddings) + model.head_bias)
+    if model.head == "pooler":
+        count += hidden * hidden + hidden
     if model.position == "learned":
         count += (model.position_rows or model.max_positions or 0) * hidden
+    count += (model.token_types or 0) * hidden
     count += norm * (model.embedding_norm + model.final_norm)
     for group in model.layers:
         a, f = group.attention, group.ffn

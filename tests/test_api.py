@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import llm_perf_model as lpm
+from llm_perf_model.ops.batch import Batch
 from llm_perf_model.specs.catalog import FOLDERS, folder_of, load
 from llm_perf_model.specs.kernels import KernelSpec
 
@@ -279,3 +280,19 @@ def test_positions_beyond_the_model_are_extrapolated() -> None:
     with pytest.raises(lpm.InfeasibleError, match="2049 tokens"):
         edge.require_feasible()
     assert not lpm.estimate("mpt-7b", input_len=2000, output_len=10).extrapolated
+
+
+def test_an_encoder_passes_once_over_its_input() -> None:
+    e = lpm.estimate("bert-base", input_len=128, batch_size=[1, 8])
+    assert np.all(e.decode_s == 0.0)
+    assert np.all(e.memory.kv_cache_bytes == 0.0)
+    assert np.all(e.total_s == e.prefill_s)
+    attention = next(node.op for node in e.case.graph if node.name == "attention")
+    pairs = 4.0 * 128 * 128 * 768
+    assert attention.cost(Batch.uniform(1.0, 128.0, 0.0)).flops == pairs
+
+
+def test_an_encoder_generates_nothing() -> None:
+    with pytest.raises(lpm.InfeasibleError, match="bert-base is an encoder and generates nothing"):
+        lpm.estimate("bert-base", output_len=2)
+    assert "sequences/s" in str(lpm.estimate("bert-base", output_len=1))

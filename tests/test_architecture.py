@@ -356,8 +356,8 @@ _COUNTS = """
 attention_blocks attention_window batch batch_size bias bundles columns comm_steps count d_in d_out
 decode_steps depth dp ep error estimated executions fast_head_dims head_dim heads hidden intermediate kernels
 kv_heads launch_year layer_split learned_rows line links logit_cap max_batch_size max_positions mean measured
-median n n_devices new norms num_beams p90 parameters passes past position_rows pp ranks rows seqs sms stages
-steps tensors text_columns tp value vocab weights width window working_ranks worst
+median n n_devices new norms num_beams p90 parameters passes past position_rows pp ranks rows seqs side_rows sms stages
+steps tensors text_columns token_types tp value vocab weights width window working_ranks worst
 """
 COUNTS = set(_COUNTS.split())
 """Numbers without a unit: counts, shapes, dimensionless, and tokens or positions by another word."""

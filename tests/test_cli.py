@@ -166,8 +166,10 @@ def test_a_model_may_be_given_by_position(run: Run) -> None:
 
 def test_defaults_of_the_flags_are_those_of_a_request() -> None:
     for name, parameter in inspect.signature(infer).parameters.items():
-        if name in Request.model_fields and name != "model":
+        if name in Request.model_fields and name not in {"model", "output_len"}:
             assert parameter.default == Request.model_fields[name].default
+    assert "(default: 32; an encoder: 1)" in str(infer.__doc__)
+    assert Request.model_fields["output_len"].default == 32
 
 
 def test_any_spelling_of_names(run: Run) -> None:

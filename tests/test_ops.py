@@ -35,7 +35,7 @@ def counts_sequences(op: AbstractOp) -> bool:
 
 
 def counts_all_pairs(op: AbstractOp) -> bool:
-    return isinstance(op, ALL_PAIRS) or getattr(op, "masked", False)
+    return isinstance(op, ALL_PAIRS) or getattr(op, "all_pairs", False)
 
 
 def test_every_operator_module_is_found() -> None:
@@ -165,10 +165,10 @@ def test_linear_by_hand() -> None:
 
 
 def test_embedding_reads_a_row_of_each_table() -> None:
-    op = Embedding(100.0, 0.0, 8.0, 4.0, weight_bytes=2.0, activation_bytes=2.0)
+    op = Embedding(100.0, (), 8.0, 4.0, weight_bytes=2.0, activation_bytes=2.0)
     batch = Batch.uniform(1.0, 4.0, 0.0)
     assert op.cost(batch) == Cost(weight_bytes=4 * 8 * 2.0 / 4.0, activation_bytes=4 * 8 * 2.0)
-    learned = replace(op, position_rows=50.0)
+    learned = replace(op, side_rows=(50.0,))
     assert learned.cost(batch).weight_bytes == 4 * 8 * 2.0 * 1.25
     assert learned.stored_weight_bytes == 150.0 * 8 * 2.0
 
@@ -205,7 +205,7 @@ def test_a_ring_all_reduce_is_two_all_gathers(ranks: float) -> None:
 def test_a_mask_in_the_kernel_leaves_the_traffic_and_computes_every_pair() -> None:
     batch = Batch.uniform(1.0, 2.0, 3.0)
     skips = FusedAttention(heads=4.0, kv_heads=2.0, head_dim=8.0, activation_bytes=2.0, kv_bytes=1.0)
-    masked = replace(skips, masked=True)
+    masked = replace(skips, all_pairs=True)
     assert masked.cost(batch) == skips.cost(batch)._replace(flops=4 * 10 * 32.0)
 
 

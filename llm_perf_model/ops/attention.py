@@ -18,8 +18,9 @@ class FusedAttention(AbstractOp):
     .. math:: F = 4 P h d,\quad Q = 2 T h d\,b_a + 2 (K + T) h_{kv} d\,b_{kv}
 
     with P causal query-key pairs, T new tokens, K cached tokens read, h heads of d values, :math:`h_{kv}`
-    key heads; the T new keys and values are also written. `masked` pairs are computed too where the
-    kernel takes a mask instead of skipping them.
+    key heads; the T new keys and values are also written. `all_pairs` are computed where nothing is
+    masked (an encoder) or the kernel takes a mask instead of skipping pairs. Keys outlive the pass where
+    they are `cached`.
 
     .. [1] T. Dao et al., "FlashAttention", arXiv:2205.14135.
     """
@@ -33,11 +34,12 @@ class FusedAttention(AbstractOp):
     activation_bytes: float
     kv_bytes: float
     window: float = UNLIMITED
-    masked: bool = False
+    all_pairs: bool = False
+    cached: bool = True
 
     @property
     def kv_bytes_per_token(self) -> float:
-        return 2.0 * self.kv_heads * self.head_dim * self.kv_bytes
+        return self.cached * 2.0 * self.kv_heads * self.head_dim * self.kv_bytes
 
     def blocks(self, batch: Batch) -> Num:
         return batch.query_tiles() * self.heads
@@ -48,11 +50,12 @@ class FusedAttention(AbstractOp):
 
     def cost(self, batch: Batch) -> Cost:
         width = self.heads * self.head_dim
-        pairs = batch.all_pairs() if self.masked else batch.causal_pairs(self.window)
+        pairs = batch.all_pairs() if self.all_pairs else batch.causal_pairs(self.window)
+        key_values = 2.0 * self.kv_heads * self.head_dim
         return Cost(
             flops=4.0 * pairs * width,
             activation_bytes=2.0 * batch.tokens * width * self.activation_bytes,
-            kv_bytes=(batch.kv_tokens(self.window) + batch.tokens) * self.kv_bytes_per_token,
+            kv_bytes=(batch.kv_tokens(self.window) + batch.tokens) * key_values * self.kv_bytes,
         )
 
     def workspace_bytes(self, batch: Batch) -> Num:
@@ -79,10 +82,11 @@ class MaterialisedAttention(AbstractOp):
     head_dim: float
     activation_bytes: float
     kv_bytes: float
+    cached: bool = True
 
     @property
     def kv_bytes_per_token(self) -> float:
-        return 2.0 * self.kv_heads * self.head_dim * self.kv_bytes
+        return self.cached * 2.0 * self.kv_heads * self.head_dim * self.kv_bytes
 
     def blocks(self, batch: Batch) -> Num:
         return batch.query_tiles() * self.heads
@@ -90,10 +94,11 @@ class MaterialisedAttention(AbstractOp):
     def cost(self, batch: Batch) -> Cost:
         width = self.heads * self.head_dim
         pairs = batch.all_pairs()
+        key_values = 2.0 * self.kv_heads * self.head_dim
         return Cost(
             flops=4.0 * pairs * width,
             activation_bytes=(2.0 * batch.tokens * width + 4.0 * pairs * self.heads) * self.activation_bytes,
-            kv_bytes=(batch.kv_tokens() + batch.tokens) * self.kv_bytes_per_token,
+            kv_bytes=(batch.kv_tokens() + batch.tokens) * key_values * self.kv_bytes,
         )
 
     def workspace_bytes(self, batch: Batch) -> Num:

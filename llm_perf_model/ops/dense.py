@@ -60,17 +60,17 @@ class Linear(AbstractOp):
 @final
 @dataclass(frozen=True, slots=True)
 class Embedding(AbstractOp):
-    r"""Rows of a token table and of a position table: a gather, :math:`Q = T h (t b_w + b_a)`.
+    r"""Rows of a token table and of tables beside it: a gather, :math:`Q = T h (t b_w + b_a)`.
 
     Each of `ranks` devices stores 1/ranks of the token table (`rows` of it) and finds that share of
-    the tokens in it; t counts the tables read for a token: :math:`1/ranks`, plus 1 where positions
-    are learned.
+    the tokens in it; `side_rows` are the rows of each further table (learned positions, token types),
+    and t counts the tables read for a token: :math:`1/ranks` and 1 for each further one.
     """
 
     kind: ClassVar[Kind] = "elementwise"
 
     rows: float
-    position_rows: float
+    side_rows: tuple[float, ...]
     hidden: float
     ranks: float
     weight_bytes: float
@@ -78,7 +78,7 @@ class Embedding(AbstractOp):
 
     @property
     def parameters(self) -> float:
-        return (self.rows + self.position_rows) * self.hidden
+        return (self.rows + sum(self.side_rows)) * self.hidden
 
     @property
     def stored_weight_bytes(self) -> float:
@@ -86,7 +86,7 @@ class Embedding(AbstractOp):
 
     def cost(self, batch: Batch) -> Cost:
         values = batch.tokens * self.hidden
-        tables = 1.0 / self.ranks + (self.position_rows > 0.0)
+        tables = 1.0 / self.ranks + len(self.side_rows)
         return Cost(weight_bytes=values * tables * self.weight_bytes, activation_bytes=values * self.activation_bytes)
 
     def workspace_bytes(self, batch: Batch) -> Num:

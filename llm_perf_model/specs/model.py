@@ -27,10 +27,13 @@ class LayerGroup(Spec):
 
 
 class ModelSpec(FileSpec):
-    """A decoder-only transformer.
+    """A decoder-only transformer, or an encoder where it is not `causal`.
 
     `parameters` is the published count; the operators built from this spec must meet it within 1 %.
     """
+
+    causal: bool = True
+    """False: every query sees every token of its sequence, nothing is generated and no cache is kept."""
 
     hidden: Count
     vocab: Count
@@ -45,7 +48,11 @@ class ModelSpec(FileSpec):
     embedding_norm: bool = False
     final_norm: bool = True
     tied_embeddings: bool
+    head: Literal["lm", "pooler", "none"] = "lm"
+    """Scores over the vocabulary; a dense layer on the first position; nothing."""
     head_bias: bool = False
+    token_types: Count | None = None
+    """Rows of a table of token types, added to the embedding."""
     layers: Annotated[tuple[LayerGroup, ...], Field(min_length=1)]
     parameters: Positive
 
