@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 
-from .api import engines, estimate, gpus, kernels, links, models, precisions
+from .api import collectives, engines, estimate, gpus, kernels, links, models, precisions
 from .errors import (
     InfeasibleError,
     LlmPerfModelError,
@@ -12,6 +12,7 @@ from .errors import (
     UnknownNameError,
 )
 from .estimate import Estimate
+from .specs.collective import CollectiveSpec
 from .specs.engine import EngineSpec
 from .specs.gpu import GpuSpec
 from .specs.kernels import KernelSpec
@@ -22,11 +23,12 @@ from .specs.precision import PrecisionSpec
 from .specs.workload import WorkloadSpec
 
 if _TYPE_CHECKING:
-    from .validation.run import validate
+    from .validation.run import calibrate, validate
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "CollectiveSpec",
     "EngineSpec",
     "Estimate",
     "GpuSpec",
@@ -43,6 +45,8 @@ __all__ = [
     "UnknownNameError",
     "WorkloadSpec",
     "__version__",
+    "calibrate",
+    "collectives",
     "engines",
     "estimate",
     "gpus",
@@ -56,8 +60,8 @@ __all__ = [
 
 def __getattr__(name: str) -> object:
     """Names that start-up does not wait for."""
-    if name == "validate":
-        from .validation.run import validate
+    if name in {"calibrate", "validate"}:
+        from .validation import run
 
-        return validate
+        return getattr(run, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

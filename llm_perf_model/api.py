@@ -11,10 +11,11 @@ from .case import Case, make_case
 from .errors import InfeasibleError
 from .estimate import Estimate
 from .generate import decode, prefill
-from .machine import with_efficiencies
 from .memory import memory
+from .rates import with_efficiencies
 from .specs.base import FileSpec
 from .specs.catalog import is_path, load, names
+from .specs.collective import CollectiveSpec
 from .specs.engine import EngineSpec
 from .specs.gpu import GpuSpec
 from .specs.kernels import KernelSpec
@@ -102,6 +103,11 @@ def precisions() -> tuple[str, ...]:
 def kernels() -> tuple[str, ...]:
     """Catalogue names of the GPU generations with kernel coefficients."""
     return names(KernelSpec)
+
+
+def collectives() -> tuple[str, ...]:
+    """Catalogue names of the kinds of link with coefficients of exchanges."""
+    return names(CollectiveSpec)
 
 
 def links() -> tuple[str, ...]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import dataclass
 
-from .errors import InfeasibleError
+from .errors import InfeasibleError, SpecError, UnknownNameError
 from .graph import Graph, build
-from .machine import Connection, Machine, gemm_peak, machine
-from .specs.catalog import load
+from .machine import Connection, gemm_peak, machine
+from .rates import Machine
+from .specs.catalog import load, names
+from .specs.collective import CollectiveSpec
 from .specs.engine import EngineSpec
 from .specs.gpu import GpuSpec
 from .specs.kernels import KernelSpec
@@ -31,6 +34,8 @@ class Case:
     layout: LayoutSpec
     link: LinkSpec | None
     """The link between tensor-parallel ranks, None with one rank."""
+    collectives: CollectiveSpec | None
+    """What exchanges reach on that kind of link, None with one rank."""
     kernels: KernelSpec
     graph: Graph
     machine: Machine
@@ -56,7 +61,7 @@ def make_case(
     layers = sum(group.count for group in model.layers)
     if layout.layer_split > layers:
         raise InfeasibleError(f"layer_split = {layout.layer_split} exceeds the {layers} layers of {model.name}")
-    connection = _connection(gpu, max(layout.tp, layout.layer_split), link)
+    joined = connection(gpu, max(layout.tp, layout.layer_split), link)
     peak = gemm_peak(gpu, precision)
     if peak is None:
         units = ", ".join(sorted(gpu.peak_flops_per_s))
@@ -64,18 +69,30 @@ def make_case(
         raise InfeasibleError(
             f"{gpu.name} cannot run precision {precision.name}: it needs {wanted}, the device has {units}"
         )
-    kernels = load(KernelSpec, gpu.generation)
+    kernels = _kernels(gpu)
     return Case(
         model=model,
         gpu=gpu,
         engine=engine,
         precision=precision,
         layout=layout,
-        link=connection.link if connection else None,
+        link=joined.link if joined else None,
+        collectives=joined.reached if joined else None,
         kernels=kernels,
         graph=build(model, engine, precision, layout.tp, layout.layer_split),
-        machine=machine(gpu, engine, kernels, precision, peak, layers, connection),
+        machine=machine(gpu, engine, engine.kernels or kernels, precision, peak, layers, joined),
     )
+
+
+def _kernels(gpu: GpuSpec) -> KernelSpec:
+    """The coefficients of the device's generation."""
+    try:
+        return load(KernelSpec, gpu.generation)
+    except UnknownNameError:
+        near = difflib.get_close_matches(gpu.generation, names(KernelSpec), n=1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        known = ", ".join(names(KernelSpec))
+        raise SpecError(f"{gpu.name}: generation '{gpu.generation}' is not known; {hint}known: {known}") from None
 
 
 def _check_divides(model: ModelSpec, tp: int) -> None:
@@ -92,20 +109,25 @@ def _check_divides(model: ModelSpec, tp: int) -> None:
 def _divides(group: LayerGroup, tp: int) -> bool:
     """Heads and widths split evenly; key heads split evenly or are copied evenly."""
     heads, kv_heads = group.attention.heads, group.attention.kv_heads
-    return heads % tp == 0 and group.ffn.intermediate % tp == 0 and (kv_heads % tp == 0 or tp % kv_heads == 0)
+    widths = (group.ffn.intermediate, getattr(group.ffn, "shared_intermediate", None) or 0)
+    return heads % tp == 0 and not any(width % tp for width in widths) and (kv_heads % tp == 0 or tp % kv_heads == 0)
 
 
-def _connection(gpu: GpuSpec, tp: int, link: LinkSpec | None) -> Connection | None:
+def _joined(link: LinkSpec, bundles: int) -> Connection:
+    return Connection(link, bundles, load(CollectiveSpec, link.kind))
+
+
+def connection(gpu: GpuSpec, tp: int, link: LinkSpec | None) -> Connection | None:
     """The fastest link that joins `tp` cards: the fabric where it reaches, else the host bus."""
     if tp == 1:
         return None
     fabric = gpu.scale_up
     if link is not None:
-        return Connection(link, fabric.links if fabric is not None and fabric.link == link.name else 1)
+        return _joined(link, fabric.links if fabric is not None and fabric.link == link.name else 1)
     if fabric is not None and tp <= fabric.ranks:
-        return Connection(load(LinkSpec, fabric.link), fabric.links)
+        return _joined(load(LinkSpec, fabric.link), fabric.links)
     if tp <= NODE_RANKS:
-        return Connection(load(LinkSpec, gpu.host_link), 1)
+        return _joined(load(LinkSpec, gpu.host_link), 1)
     reach = max(NODE_RANKS, fabric.ranks if fabric else 0)
     raise InfeasibleError(
         f"{tp} devices are more than one node of {gpu.name} holds ({reach}); name the network with --link"

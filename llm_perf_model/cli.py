@@ -39,6 +39,7 @@ def infer(
     num_beams: int = 1,
     flops_efficiency: float | None = None,
     hbm_memory_efficiency: float | None = None,
+    interval_level: float = 0.8,
     breakdown: str | None = None,
     format: str = "text",
     output: str | None = None,
@@ -62,6 +63,7 @@ def infer(
         num_beams: beams of a search; only 1 in this version
         flops_efficiency: fraction of peak FLOP/s of all matrix products, in place of the engine's
         hbm_memory_efficiency: fraction of memory bandwidth of all kernels, in place of the engine's
+        interval_level: how often a measurement lies in the interval: 0.5, 0.6, 0.7, 0.8, 0.9 or 0.95
         breakdown: ops or roles, where the time goes
         format: text, json, csv or markdown
         output: file to write instead of standard output
@@ -81,7 +83,7 @@ def list_(kind: str = "models", format: str = "text", output: str | None = None)
     """What the catalogue holds.
 
     Args:
-        kind: models, gpus, engines, precisions, kernels or links
+        kind: models, gpus, engines, precisions, kernels, collectives or links
         format: text, json, csv or markdown
         output: file to write instead of standard output
     """
@@ -105,6 +107,7 @@ def validate(
     records: Any = None,
     cross_validate: str | bool | None = None,
     per_row: str | None = None,
+    engine: str | None = None,
     format: str = "text",
     output: str | None = None,
 ) -> Report:
@@ -112,24 +115,70 @@ def validate(
 
     Args:
         records: files or folders of records, separated by commas (default: the project's own)
-        cross_validate: model, device, source, precision or batch: refit without each in turn, and report its error
+        cross_validate: model, device, source, precision, batch or shape: refit without each, and report its error
         per_row: CSV file to write, one line a record
+        engine: name or path of an engine to estimate every record with, in place of the one that it names
         format: text, json, csv or markdown
         output: file to write instead of standard output
     """
     from .validation.run import validate as run
 
-    given = [str(path) for path in records] if isinstance(records, list | tuple) else records
-    if given is True or not isinstance(given, list | str | None):
-        raise RequestError("records: needs files or folders, separated by commas")
     group = "model" if cross_validate is True else str(cross_validate) if cross_validate else None
-    report = run(given.split(",") if isinstance(given, str) else given, group)
+    report = run(_paths(records), group, _word("engine", engine))
     if per_row is not None:
         write_text(_file("per_row", per_row), report.csv(), "per_row")
     return _finish(report, format, output)
 
 
-COMMANDS: dict[str, Callable[..., Report]] = {"infer": infer, "list": list_, "show": show, "validate": validate}
+def calibrate(
+    records: Any = None,
+    engine: str = "generic-fused",
+    recorded: str | None = None,
+    name: str = "calibrated",
+    title: str | None = None,
+    output: str | None = None,
+    format: str = "text",
+) -> Report:
+    """An engine file from your own records: two measured runs or fifty thousand timed operators.
+
+    Args:
+        records: files or folders of records, separated by commas
+        engine: engine to start from; what the records cannot fix stays as it has it
+        recorded: the engine's name in the records, where they hold several
+        name: name of the new engine
+        title: title of the new engine (default: its name and that of the engine to start from)
+        output: engine file to write
+        format: text, json, csv or markdown
+    """
+    from .validation.run import calibrated
+
+    paths = _paths(records)
+    if paths is None:
+        raise RequestError("records: is missing; give files or folders, separated by commas")
+    form = _one_of("format", format, FORMATS)
+    words = {"engine": engine, "name": name, "title": title, "recorded": recorded}
+    report, text = calibrated(paths, **{flag: _word(flag, value) for flag, value in words.items()})
+    if output is not None:
+        write_text(_file("output", output), text)
+        report = replace(report, notes=(*report.notes, f"written: {output}"))
+    return _finish(report, form, None)
+
+
+COMMANDS: dict[str, Callable[..., Report]] = {
+    "infer": infer,
+    "list": list_,
+    "show": show,
+    "validate": validate,
+    "calibrate": calibrate,
+}
+
+
+def _paths(records: Any) -> list[str] | None:
+    """The files and folders of a flag."""
+    given = [str(path) for path in records] if isinstance(records, list | tuple) else records
+    if given is True or not isinstance(given, list | str | None):
+        raise RequestError("records: needs files or folders, separated by commas")
+    return given.split(",") if isinstance(given, str) else given
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -191,6 +240,13 @@ def _is_short(argument: str, known: list[str]) -> bool:
 def _near(word: str, known: list[str], prefix: str = "") -> str:
     near = difflib.get_close_matches(word, known, n=1)
     return f"; did you mean {prefix}{near[0]}?" if near else ""
+
+
+def _word(flag: str, value: Any) -> Any:
+    """The text of a flag; a command line turns the name `70` into a number."""
+    if value is True:
+        raise RequestError(f"{flag}: is given without a value")
+    return None if value is None else str(value)
 
 
 def _detail(value: Any) -> Detail | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .machine import Machine
+from .rates import Machine
 from .types import Num
 
 

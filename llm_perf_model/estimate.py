@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,17 +15,33 @@ from .case import Case
 from .energy import tdp_energy_j
 from .errors import InfeasibleError, OutOfMemoryError
 from .generate import Phase
-from .machine import Machine
+from .intervals import PhaseName, interval
 from .memory import Memory, max_batch_size
 from .provenance import provenance
+from .rates import Machine
 from .report.document import Report
 from .specs.request import Request
 from .specs.workload import WorkloadSpec
 from .types import Mask, Num
 from .units import binary_bytes
 
-INTERVAL_LEVEL = 0.8
-NO_BASIS = "absent: this version states no interval; its errors against records are in docs/validation.md"
+INTERVALS: dict[str, PhaseName] = {
+    "prefill_s": "prefill",
+    "decode_step_s": "decode",
+    "total_s": "whole",
+    "ttft_s": "prefill",
+    "tpot_s": "decode",
+    "throughput_tokens_per_s": "whole",
+}
+"""Metric with an interval -> the phase whose records tell how far it may be off."""
+
+
+class Bounds(NamedTuple):
+    """What a measurement lies between, and the records that say so."""
+
+    low: Num | None
+    high: Num | None
+    basis: str
 
 
 @dataclass(frozen=True)
@@ -120,10 +137,27 @@ class Estimate:
 
     @property
     def interval(self) -> dict[str, Any]:
-        """Bounds by metric; absent (None) until records of the engine are held against it."""
-        metrics = ("prefill_s", "decode_step_s", "total_s")
-        absent = {"low": None, "high": None, "basis": NO_BASIS}
-        return {"level": INTERVAL_LEVEL} | {metric: dict(absent) for metric in metrics}
+        """Low and high by metric and what they rest on; None where no record can tell."""
+        parts = {metric: self.bounds(metric) for metric in INTERVALS}
+        plain = {
+            metric: {"low": _plain(part.low), "high": _plain(part.high), "basis": part.basis}
+            for metric, part in parts.items()
+        }
+        return {"level": self.request.interval_level} | plain
+
+    def bounds(self, metric: str) -> Bounds:
+        """What a measurement of a metric lies between, as often as the level says.
+
+        Low and high have the shape of the metric, a key of `INTERVALS`; both are None where no record can tell.
+        """
+        case, request = self.case, self.request
+        if case.engine.flat:
+            return Bounds(None, None, "none: an engine with flat rates states a bound, not an estimate")
+        if request.flops_efficiency is not None or request.hbm_memory_efficiency is not None:
+            return Bounds(None, None, "none: the efficiencies were given, not fitted")
+        found = interval(case.engine, case.gpu, case.kernels, INTERVALS[metric], request.interval_level)
+        factor, value = math.exp(found.half_width), getattr(self, metric)
+        return Bounds(value / factor, value * factor, found.basis)
 
     def breakdown(self, by: Detail = "ops") -> Report:
         """FLOPs, bytes, time, bound and share of every operator, or of every role."""

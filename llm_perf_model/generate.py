@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from .graph import Graph, Node
-from .machine import Machine
 from .ops.batch import UNLIMITED, Batch
-from .roofline import Run, Totals, Work, host_s_per_step, step_busy_s, totals, walk
+from .rates import Machine
+from .roofline import Run, Totals, Work, host_s_per_step, step_s, totals, walk
 from .types import Num
 
 BOUNDS = ("compute", "memory", "communication", "host")
@@ -117,8 +117,8 @@ def _window_edges(graph: Graph, input_len: Num, steps: Num) -> Iterator[Num]:
 
 def _excess_s(node: Node, machine: Machine, batch: Batch) -> Num:
     """Seconds by which arithmetic takes longer than memory traffic in one step."""
-    compute_s, memory_s = step_busy_s(node, batch, node.op.cost(batch), machine)
-    return compute_s - memory_s
+    step = step_s(node, batch, node.op.cost(batch), machine)
+    return step.compute_s - step.memory_s
 
 
 def _split_at_bound_changes(

@@ -12,9 +12,10 @@ from .ops.base import AbstractOp, Kind
 from .ops.collective import AllGather, AllReduce, Transfer
 from .ops.dense import Embedding, Linear
 from .ops.elementwise import Elementwise
+from .ops.moe import ExpertLinear
 from .specs.attention import GroupedQueryAttention
 from .specs.engine import EngineSpec, Fusion, Passes, PassName
-from .specs.ffn import Ffn, GatedFfn, PlainFfn
+from .specs.ffn import Ffn, GatedFfn, MoeFfn, PlainFfn
 from .specs.model import LayerGroup, ModelSpec
 from .specs.precision import PrecisionSpec
 
@@ -40,6 +41,9 @@ class Node:
 
 
 Graph = tuple[Node, ...]
+
+NORM_TOUCHES = 3.0
+"""A norm reads each value twice and writes it once."""
 
 SLOW_ATTENTION_KERNELS = 7.0
 """Split heads, store keys, store values, product, softmax, product, merge heads."""
@@ -93,19 +97,38 @@ class _Builder:
         return fusion in self.engine.fused
 
     def _linear(self, d_in: float, d_out: float, bias: bool) -> Linear:
-        return Linear(d_in, d_out, self.precision.weight_bytes, self.precision.activation_bytes, bias)
+        p = self.precision
+        return Linear(d_in, d_out, p.weight_bytes, p.activation_bytes, bias, input_bytes=p.read_bytes)
 
-    def _pass(self, width: float, passes: float) -> Elementwise:
-        return Elementwise(width, passes, self.precision.activation_bytes)
+    def _wide_rate(self) -> Kind | None:
+        """Rate of products that a narrow precision leaves wide."""
+        return None if self.precision.scheme == "plain" else "wide_gemm"
+
+    def _product(self, name: str, role: Role, op: Linear | ExpertLinear, visits: float = 1.0) -> Iterator[Node]:
+        """A product, after the pass that narrows its inputs where the precision needs one."""
+        if self.precision.narrowing_pass:
+            tensors = 1.0 + self.precision.read_bytes / self.precision.activation_bytes
+            yield Node(f"{name}_narrowing", role, self._pass(visits * op.d_in, tensors))
+        yield Node(name, role, op)
+
+    def _pass(self, width: float, passes: float, touches: float = 0.0) -> Elementwise:
+        return Elementwise(width, passes, self.precision.activation_bytes, touches=touches)
 
     def _norm(self, width: float, passes: float) -> Elementwise:
         vectors = 2.0 if self.model.norm == "layernorm" and self.model.norm_bias else 1.0
         p = self.precision
-        return Elementwise(width, passes, p.activation_bytes, weights=vectors * width, weight_bytes=p.weight_bytes)
+        weights = vectors * width
+        return Elementwise(
+            width, passes, p.activation_bytes, weights=weights, weight_bytes=p.wide_bytes, touches=NORM_TOUCHES
+        )
 
     def _passes(self, name: PassName, tensors: float, kernels: float = 1.0) -> Passes:
         """The engine's passes of a role, or those of one plain kernel."""
         return self.engine.passes.get(name) or Passes(tensors=tensors, kernels=kernels)
+
+    def _touches(self, name: PassName, touches: float) -> float:
+        """Touches of a kernel with one block a row; passes that the engine lists take many values at a time."""
+        return 0.0 if name in self.engine.passes else touches
 
     def _norm_node(self, name: str, count: float) -> Node:
         passes = self._passes(self.model.norm, tensors=2.0)
@@ -128,15 +151,15 @@ class _Builder:
         m, p = self.model, self.precision
         rows = float(math.ceil(m.vocab / self.tp))
         side_rows = tuple(float(rows) for rows in (m.learned_rows, m.token_types) if rows)
-        return Embedding(rows, side_rows, float(m.hidden), self.tp, p.weight_bytes, p.activation_bytes)
+        return Embedding(rows, side_rows, float(m.hidden), self.tp, p.wide_bytes, p.activation_bytes)
 
     def _head(self) -> Iterator[Node]:
         match self.model.head:
             case "lm":
                 yield from self._lm_head()
             case "pooler":
-                hidden = float(self.model.hidden)
-                yield Node("pooler", "head", replace(self._linear(hidden, hidden, bias=True), last_only=True))
+                pooler = self._linear(float(self.model.hidden), float(self.model.hidden), bias=True)
+                yield Node("pooler", "head", replace(pooler, last_only=True))
             case "none":
                 return
             case never:
@@ -147,9 +170,9 @@ class _Builder:
         last_only = self.engine.logits == "last"
         vocab = float(math.ceil(m.vocab / self.tp))
         head = Linear(
-            float(m.hidden), vocab, p.weight_bytes, p.activation_bytes, m.head_bias, last_only, m.tied_embeddings
+            float(m.hidden), vocab, p.wide_bytes, p.activation_bytes, m.head_bias, last_only, m.tied_embeddings
         )
-        yield Node("lm_head", "head", head)
+        yield Node("lm_head", "head", head, rate=self._wide_rate())
         if self.tp > 1:
             gather = AllGather(float(m.vocab), self.tp, p.activation_bytes, last_only)
             yield Node("logits_all_gather", "communication", gather)
@@ -186,16 +209,17 @@ class _Builder:
         kv_heads = max(spec.kv_heads / self.tp, 1.0)  # fewer key heads than ranks: each rank keeps a copy
         qkv = (heads + 2.0 * kv_heads) * dim
         rotated = (heads + kv_heads) * dim
-        yield Node("qkv", "attention", self._linear(hidden, qkv, spec.qkv_bias))
+        yield from self._product("qkv", "attention", self._linear(hidden, qkv, spec.qkv_bias))
         if spec.qkv_bias and not self._fuses("bias"):
             yield Node("qkv_bias", "attention", self._pass(qkv, passes=2.0))
         if spec.qk_norm:
             p = self.precision
-            op = Elementwise(rotated, 2.0, p.activation_bytes, weights=2.0 * dim, weight_bytes=p.weight_bytes)
+            op = Elementwise(rotated, 2.0, p.activation_bytes, weights=2.0 * dim, weight_bytes=p.wide_bytes)
             yield Node("qk_norm", "attention", op)
         if self.model.position == "rotary" and not self._fuses("rotary"):
             turns = self._passes("rotary", tensors=2.0)
-            yield Node("rotary", "attention", self._pass(rotated, turns.tensors), kernels=turns.kernels)
+            rotation = self._pass(rotated, turns.tensors, self._touches("rotary", 2.0))
+            yield Node("rotary", "attention", rotation, kernels=turns.kernels)
         layout = self.engine.passes.get("layout")
         if layout is not None:
             yield Node("layout", "attention", self._pass(qkv + heads * dim, layout.tensors), kernels=layout.kernels)
@@ -203,7 +227,7 @@ class _Builder:
             grown = CacheConcat(kv_heads, dim, self.precision.kv_bytes)
             yield Node("cache_concat", "attention", grown, kernels=2.0)
         yield self._scores(spec, heads, kv_heads)
-        yield Node("attention_out", "attention", self._linear(heads * dim, hidden, spec.out_bias))
+        yield from self._product("attention_out", "attention", self._linear(heads * dim, hidden, spec.out_bias))
         if spec.out_bias and not self._fuses("bias"):
             yield Node("attention_out_bias", "attention", self._pass(hidden, passes=2.0))
 
@@ -226,6 +250,15 @@ class _Builder:
                 assert_never(never)
 
     def _ffn(self, spec: Ffn) -> Iterator[Node]:
+        match spec:
+            case PlainFfn() | GatedFfn():
+                yield from self._dense_ffn(spec)
+            case MoeFfn():
+                yield from self._moe_ffn(spec)
+            case never:
+                assert_never(never)
+
+    def _dense_ffn(self, spec: PlainFfn | GatedFfn) -> Iterator[Node]:
         hidden, inner = float(self.model.hidden), spec.intermediate / self.tp
         match spec:
             case PlainFfn():
@@ -236,11 +269,34 @@ class _Builder:
                 passes = self._passes(spec.activation, tensors=3.0)
             case never:
                 assert_never(never)
-        yield Node(first, "ffn", self._linear(hidden, width, spec.bias))
+        yield from self._product(first, "ffn", self._linear(hidden, width, spec.bias))
         if spec.bias and not self._fuses("bias"):
             yield Node(f"{first}_bias", "ffn", self._pass(width, passes=2.0))
         if not self._fuses("activation"):
-            yield Node("ffn_activation", "ffn", self._pass(inner, passes.tensors), kernels=passes.kernels)
-        yield Node("ffn_down", "ffn", self._linear(inner, hidden, spec.bias))
+            activation = self._pass(inner, passes.tensors, self._touches(spec.activation, passes.tensors))
+            yield Node("ffn_activation", "ffn", activation, kernels=passes.kernels)
+        yield from self._product("ffn_down", "ffn", self._linear(inner, hidden, spec.bias))
         if spec.bias and not self._fuses("bias"):
             yield Node("ffn_down_bias", "ffn", self._pass(hidden, passes=2.0))
+
+    def _moe_ffn(self, spec: MoeFfn) -> Iterator[Node]:
+        """Router, shared expert, then the products of the experts that the tokens visit, each split over the ranks."""
+        hidden, p = float(self.model.hidden), self.precision
+        experts, visits, inner = float(spec.experts), float(spec.experts_per_token), spec.intermediate / self.tp
+        router = Linear(hidden, experts, p.wide_bytes, p.activation_bytes)
+        yield Node("router", "ffn", router, rate=self._wide_rate())
+        yield Node("route", "ffn", self._pass(experts, passes=2.0))
+        if spec.shared_intermediate:
+            shared = GatedFfn(intermediate=spec.shared_intermediate, activation=spec.activation)
+            for node in self._dense_ffn(shared):
+                yield replace(node, name=f"shared_{node.name}")
+        sizes = (p.weight_bytes, p.activation_bytes, p.read_bytes)
+        gate_up = ExpertLinear(experts, visits, hidden, 2.0 * inner, *sizes)
+        yield from self._product("experts_gate_up", "ffn", gate_up)
+        if not self._fuses("activation"):
+            passes = self._passes(spec.activation, tensors=3.0)
+            activation = self._pass(visits * inner, passes.tensors, self._touches(spec.activation, passes.tensors))
+            yield Node("experts_activation", "ffn", activation, kernels=passes.kernels)
+        down = ExpertLinear(experts, visits, inner, hidden, *sizes)
+        yield from self._product("experts_down", "ffn", down, visits)
+        yield Node("experts_sum", "ffn", self._pass(hidden, passes=visits + 1.0))

@@ -8,8 +8,9 @@ from typing import Any
 
 from .errors import SpecError, UnknownNameError
 from .report.document import Report, Table
-from .specs.base import FileSpec
+from .specs.base import CoefficientSpec, FileSpec
 from .specs.catalog import is_path, load, names
+from .specs.collective import CollectiveSpec
 from .specs.engine import EngineSpec
 from .specs.gpu import GpuSpec
 from .specs.kernels import KernelSpec
@@ -42,7 +43,7 @@ def _gpu_row(spec: FileSpec) -> Row:
 
 def _engine_row(spec: FileSpec) -> Row:
     assert isinstance(spec, EngineSpec)
-    return spec.name, spec.kind, str(sum(fit.rows for fit in spec.fits)), spec.title
+    return spec.name, spec.kind, *_records(spec)
 
 
 def _precision_row(spec: FileSpec) -> Row:
@@ -58,15 +59,26 @@ def _link_row(spec: FileSpec) -> Row:
 
 def _kernel_row(spec: FileSpec) -> Row:
     assert isinstance(spec, KernelSpec)
-    return spec.name, str(sum(fit.rows for fit in spec.fits)), ", ".join(spec.aliases)
+    return spec.name, *_records(spec)
+
+
+def _collective_row(spec: FileSpec) -> Row:
+    assert isinstance(spec, CollectiveSpec)
+    return spec.name, *_records(spec)
+
+
+def _records(spec: CoefficientSpec) -> Row:
+    """The file that an entry is like, and the rows that fix its own coefficients."""
+    return spec.like or "-", str(max((fit.rows for fit in spec.fits), default=0))
 
 
 KINDS: dict[str, tuple[type[FileSpec], Row, Callable[[FileSpec], Row]]] = {
     "models": (ModelSpec, ("model", "parameters", "layers", "hidden", "vocabulary"), _model_row),
     "gpus": (GpuSpec, ("device", "year", "memory", "bandwidth", "16-bit tensor", "TDP"), _gpu_row),
-    "engines": (EngineSpec, ("engine", "kind", "rows fitted", "title"), _engine_row),
+    "engines": (EngineSpec, ("engine", "kind", "like", "rows fitted"), _engine_row),
     "precisions": (PrecisionSpec, ("precision", "B/weight", "B/activation", "B/cached", "title"), _precision_row),
-    "kernels": (KernelSpec, ("generation", "rows fitted", "stands in for"), _kernel_row),
+    "kernels": (KernelSpec, ("generation", "like", "rows fitted"), _kernel_row),
+    "collectives": (CollectiveSpec, ("kind of link", "like", "rows fitted"), _collective_row),
     "links": (LinkSpec, ("link", "kind", "one way", "title"), _link_row),
 }
 """Word of a listing -> kind of spec, columns, row of a spec."""
@@ -76,7 +88,8 @@ def listing(word: str) -> Report:
     """Every entry of one kind."""
     kind, columns, row = KINDS[word]
     specs = [load(kind, name) for name in names(kind)]
-    table = Table(columns, tuple(row(spec) for spec in specs))
+    texts = columns.index("rows fitted") if "rows fitted" in columns else 1
+    table = Table(columns, tuple(row(spec) for spec in specs), text_columns=texts)
     records = [{"name": spec.name, "title": spec.title, "aliases": list(spec.aliases)} for spec in specs]
     return Report(f"{len(specs)} {word}", (table,), (), {word: records}, records)
 

@@ -2,88 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from .ops.base import Kind
+from .rates import AttentionRate, BlockRate, Exchange, Machine, OneKernel, PassRate, Rate
+from .specs.collective import CollectiveSpec
 from .specs.engine import EngineSpec
 from .specs.gpu import GpuSpec, Peak
-from .specs.kernels import KernelSpec
+from .specs.kernels import GemmKernels, KernelRates, SchemeKernels
 from .specs.link import LinkSpec
 from .specs.precision import PrecisionSpec
 from .types import Num
 
 FULL_WIDTH_BYTES = 4.0
+SPLITS = (1.0, 4.0, 16.0)
+"""Blocks that may share the depth of one output tile."""
 
+ATTENTION_SPLITS = 32.0
+"""Blocks that may share the keys of one decode step."""
 
-class Rate(NamedTuple):
-    """What kernels of one kind reach. Fields broadcast."""
-
-    flops_per_s: Num
-    hbm_bytes_per_s: Num
-
-
-class TileRate(NamedTuple):
-    """An output tile and the seconds that a wave of it takes for each unit of depth."""
-
-    rows: float
-    columns: float
-    wave_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class Machine:
-    """One device as an engine drives it, beside the datasheet's figures that utilisation refers to.
-
-    `tiles` quantise products to whole waves over `sms` multiprocessors; without tiles they run at the
-    flat rate of `rates`. `attention_blocks` is how many blocks fill the device where attention has
-    one block for each head of each sequence, 0 where it splits further.
-    """
-
-    rates: Mapping[Kind, Rate]
-    kernel_start_s: Num
-    dispatch_s: Num
-    step_s: Num
-    link_bytes_per_s: Num
-    link_start_s: Num
-    link_hop_s: Num
-    peak_flops_per_s: Num
-    peak_hbm_bytes_per_s: Num
-    hbm_bytes: Num
-    reserve_bytes: Num
-    tdp_w: Num
-    tiles: tuple[TileRate, ...] = ()
-    sms: float = 1.0
-    attention_blocks: Num = 0.0
-    layers_host_s: Num = 0.0
-    synchronous: bool = False
-    sequence_s: Num = 0.0
-    request_s: Num = 0.0
-    staged_bytes_per_s: Num = float("inf")
-
-    @property
-    def has_blocks(self) -> bool:
-        """Whether too few attention blocks can leave multiprocessors idle."""
-        return not (isinstance(self.attention_blocks, float) and self.attention_blocks == 0.0)
+EXPONENTIALS_PER_CYCLE = 16.0
+"""Of a multiprocessor's special-function units."""
 
 
 class Connection(NamedTuple):
-    """The link between the ranks, and how many bundles of it a device uses."""
+    """The link between the ranks, how many bundles of it a device uses, and what exchanges reach on it."""
 
     link: LinkSpec
     bundles: int
+    reached: CollectiveSpec
 
 
 def gemm_peak(gpu: GpuSpec, precision: PrecisionSpec) -> Peak | None:
     """The best unit of the device for the precision's products, if it has one."""
-    return next((peak for peak in precision.gemm_peaks if peak in gpu.peak_flops_per_s), None)
+    return _first(gpu, precision.gemm_peaks)
+
+
+def _first(gpu: GpuSpec, peaks: tuple[Peak, ...]) -> Peak | None:
+    return next((peak for peak in peaks if peak in gpu.peak_flops_per_s), None)
 
 
 def machine(
     gpu: GpuSpec,
     engine: EngineSpec,
-    kernels: KernelSpec,
+    kernels: KernelRates,
     precision: PrecisionSpec,
     peak: Peak,
     layers: int,
@@ -91,22 +54,22 @@ def machine(
 ) -> Machine:
     """The rates of kernels whose products run on the unit `peak`, for a model of `layers` layers."""
     half = engine.half_layer_s if precision.activation_bytes < FULL_WIDTH_BYTES else 0.0
-    flops_per_s = gpu.peak_flops_per_s[peak]
-    tiled = engine.gemm_compute_efficiency is None and peak.startswith("tensor_")
+    wide = _first(gpu, precision.wide_gemm_peaks) or peak
+    units = _Units(gpu, engine, kernels, precision, peak, wide)
     reached = Machine(
-        rates=_rates(gpu, engine, kernels, precision, peak),
+        rates=units.rates(),
         kernel_start_s=kernels.kernel_start_s if engine.kernel_start_s is None else engine.kernel_start_s,
+        experts_start_s=0.0 if engine.flat else kernels.experts.start_s,
         dispatch_s=engine.dispatch_s,
         step_s=engine.step_s,
-        link_bytes_per_s=float("inf"),
-        link_start_s=0.0,
-        link_hop_s=0.0,
-        peak_flops_per_s=flops_per_s,
+        peak_flops_per_s=gpu.peak_flops_per_s[peak],
         peak_hbm_bytes_per_s=gpu.hbm_bytes_per_s,
         hbm_bytes=gpu.hbm_bytes,
         reserve_bytes=engine.reserve_bytes,
         tdp_w=gpu.tdp_w,
-        tiles=_tiles(gpu, kernels, flops_per_s) if tiled else (),
+        blocks={} if engine.flat else units.blocks(),
+        attention=None if engine.flat else units.attention(),
+        passes=None if engine.flat else units.passes(),
         sms=float(gpu.sms),
         attention_blocks=0.0 if engine.attention_split else float(gpu.sms),
         layers_host_s=layers * (engine.layer_s + half),
@@ -115,80 +78,144 @@ def machine(
         request_s=engine.request_s,
         staged_bytes_per_s=engine.staged_bytes_per_s or float("inf"),
     )
-    return reached if connection is None else _connected(reached, engine, connection)
+    return reached if connection is None else _connected(reached, gpu, engine, connection)
 
 
-def _connected(m: Machine, engine: EngineSpec, connection: Connection) -> Machine:
+def _connected(m: Machine, gpu: GpuSpec, engine: EngineSpec, connection: Connection) -> Machine:
     """The machine with its link, as fast as the engine's exchanges drive it."""
-    link, bundles = connection
+    c, cycle_s = connection.reached, 1.0 / gpu.boost_hz
+    bytes_per_s = connection.link.bytes_per_s * connection.bundles
+    ring = Exchange(
+        bytes_per_s * (engine.link_efficiency or c.link_efficiency),
+        c.start_cycles * cycle_s + engine.collective_start_s,
+        c.hop_cycles * cycle_s,
+        0.0 if engine.flat else c.chunk_cycles * cycle_s,
+    )
+    one = c.one_kernel if engine.one_kernel_all_reduce else None
+    if one is None:
+        return replace(m, exchange=ring)
+    start_s = one.start_cycles * cycle_s + engine.collective_start_s
+    rank_s, barrier_s = one.rank_cycles * cycle_s, one.barrier_cycles * cycle_s
     return replace(
         m,
-        link_bytes_per_s=link.bytes_per_s * bundles * engine.link_efficiency,
-        link_start_s=link.start_s + engine.collective_start_s,
-        link_hop_s=link.hop_s,
+        exchange=ring,
+        one_kernel=OneKernel(bytes_per_s * one.link_efficiency, start_s, rank_s, barrier_s, one.max_bytes),
     )
 
 
-def _rates(
-    gpu: GpuSpec, engine: EngineSpec, kernels: KernelSpec, precision: PrecisionSpec, peak: Peak
-) -> dict[Kind, Rate]:
-    """Rates by kind: the engine's efficiencies where it has its own, else the generation's."""
-    flops_per_s, hbm = gpu.peak_flops_per_s[peak], gpu.hbm_bytes_per_s
-    flat_efficiency = engine.gemm_compute_efficiency or (
-        1.0 if peak.startswith("tensor_") else kernels.vector_gemm_efficiency
-    )
-    attention_flops_per_s = flops_per_s * (engine.attention_compute_efficiency or kernels.attention_compute_efficiency)
-    attention_memory_efficiency = engine.attention_memory_efficiency or kernels.attention_memory_efficiency
-    slow_memory_efficiency = engine.slow_attention_memory_efficiency or attention_memory_efficiency
-    elementwise = Rate(
-        gpu.peak_flops_per_s.get("vector_fp32", flops_per_s),
-        hbm * (engine.elementwise_memory_efficiency or kernels.elementwise_memory_efficiency),
-    )
-    return {
-        "gemm": Rate(
-            flops_per_s * flat_efficiency, hbm * (engine.gemm_memory_efficiency or kernels.gemm_memory_efficiency)
-        ),
-        "attention": Rate(attention_flops_per_s, hbm * attention_memory_efficiency),
-        "slow_attention": Rate(attention_flops_per_s, hbm * slow_memory_efficiency),
-        "elementwise": elementwise,
-        "concat": elementwise._replace(hbm_bytes_per_s=_concat_bytes_per_s(gpu, engine, precision, elementwise)),
-        "collective": elementwise,
-        "transfer": elementwise,
-        "staged": elementwise,
-    }
+@dataclass(frozen=True, slots=True)
+class _Units:
+    """The rates of a device's units under an engine: the engine's efficiencies where it has its own."""
 
+    gpu: GpuSpec
+    engine: EngineSpec
+    kernels: KernelRates
+    precision: PrecisionSpec
+    peak: Peak
+    wide: Peak
 
-def _tiles(gpu: GpuSpec, kernels: KernelSpec, flops_per_s: float) -> tuple[TileRate, ...]:
-    """One wave covers `sms` tiles: 2 x sms x rows x columns FLOPs for each unit of depth."""
-    return tuple(
-        TileRate(
-            float(tile.rows),
-            float(tile.columns),
-            2.0 * gpu.sms * tile.rows * tile.columns / (flops_per_s * tile.compute_efficiency),
+    def rates(self) -> dict[Kind, Rate]:
+        """Flat rates by kind: of FLOPs where nothing is quantised to blocks, and of bytes."""
+        gpu, engine, hbm = self.gpu, self.engine, self.gpu.hbm_bytes_per_s
+        attention = self.kernels.attention
+        narrow_s, wide_s = gpu.peak_flops_per_s[self.peak], gpu.peak_flops_per_s[self.wide]
+        flat = engine.gemm_compute_efficiency or 1.0
+        scheme = self.scheme().memory_efficiency
+        wide_memory = engine.gemm_memory_efficiency or self.capped(self.gemm(self.wide).memory_efficiency)
+        memory = wide_memory if scheme is None else engine.gemm_memory_efficiency or self.capped(scheme)
+        attended_s = wide_s * (engine.attention_compute_efficiency or self.computed(attention.compute_efficiency))
+        attention_memory = engine.attention_memory_efficiency or self.capped(attention.memory_efficiency)
+        slow_memory = engine.slow_attention_memory_efficiency or attention_memory
+        elementwise = Rate(
+            gpu.peak_flops_per_s.get("vector_fp32", wide_s),
+            hbm * (engine.elementwise_memory_efficiency or self.capped(self.kernels.elementwise.memory_efficiency)),
         )
-        for tile in kernels.gemm_tiles
-    )
+        experts = self.kernels.experts.compute_efficiency
+        expert = experts.get(self.precision.scheme, experts["plain"])
+        return {
+            "gemm": Rate(narrow_s * flat, hbm * memory),
+            "wide_gemm": Rate(wide_s * flat, hbm * wide_memory),
+            "expert_gemm": Rate(narrow_s * (flat if engine.flat else self.computed(expert)), hbm * memory),
+            "attention": Rate(attended_s, hbm * attention_memory),
+            "slow_attention": Rate(attended_s, hbm * slow_memory),
+            "elementwise": elementwise,
+            "concat": elementwise._replace(hbm_bytes_per_s=self.concat_bytes_per_s(elementwise)),
+            "all_reduce": elementwise,
+            "collective": elementwise,
+            "transfer": elementwise,
+            "staged": elementwise,
+        }
 
+    def computed(self, efficiency: float) -> float:
+        """An efficiency of arithmetic under this engine's kernels."""
+        return min(efficiency * (self.engine.compute_ratio or 1.0), 1.0)
 
-def _concat_bytes_per_s(gpu: GpuSpec, engine: EngineSpec, precision: PrecisionSpec, elementwise: Rate) -> Num:
-    """Bytes read and written by a copy that is limited by its values or by the memory."""
-    if engine.concat_values_per_clock_per_sm is None:
-        return elementwise.hbm_bytes_per_s
-    values_per_s = engine.concat_values_per_clock_per_sm * gpu.sms * gpu.boost_hz
-    return min(float(elementwise.hbm_bytes_per_s), 2.0 * precision.kv_bytes * values_per_s)
+    def capped(self, efficiency: float) -> float:
+        """An efficiency of memory under this engine's kernels."""
+        return min(efficiency * (self.engine.memory_ratio or 1.0), 1.0)
 
+    def gemm(self, peak: Peak) -> GemmKernels:
+        """The coefficients of products on a unit."""
+        return self.kernels.gemm if peak.startswith("tensor_") else self.kernels.vector_gemm
 
-def with_efficiencies(m: Machine, flops_efficiency: Num | None, hbm_memory_efficiency: Num | None) -> Machine:
-    """The machine with efficiencies replaced: of all products, of all memory traffic."""
-    if flops_efficiency is None and hbm_memory_efficiency is None:
-        return m
-    rates = dict(m.rates)
-    tiles = m.tiles
-    if flops_efficiency is not None:
-        tiles = ()
-        for kind in ("gemm", "attention", "slow_attention"):
-            rates[kind] = rates[kind]._replace(flops_per_s=m.peak_flops_per_s * flops_efficiency)
-    if hbm_memory_efficiency is not None:
-        for kind, rate in rates.items():
-            rates[kind] = rate._replace(hbm_bytes_per_s=m.peak_hbm_bytes_per_s * hbm_memory_efficiency)
-    return replace(m, rates=rates, tiles=tiles)
+    def scheme(self) -> SchemeKernels:
+        """What the precision changes; nothing where the generation has no coefficients for it."""
+        return self.kernels.schemes.get(self.precision.scheme, self.plain(self.peak))
+
+    def plain(self, peak: Peak) -> SchemeKernels:
+        """Products whose operands are as wide as the unit takes them."""
+        return SchemeKernels(compute_efficiency=self.gemm(peak).compute_efficiency)
+
+    def blocks(self) -> dict[Kind, BlockRate]:
+        """What a block reaches: in the precision's products, and in those that stay wide."""
+        p = self.precision
+        return {
+            "gemm": self.block(self.peak, self.scheme(), p.read_bytes, p.weight_bytes),
+            "wide_gemm": self.block(self.wide, self.plain(self.wide), p.activation_bytes, p.wide_bytes),
+        }
+
+    def block(self, peak: Peak, scheme: SchemeKernels, input_bytes: float, weight_bytes: float) -> BlockRate:
+        """What a block of products on one unit reaches."""
+        gemm, cycles_per_s = self.gemm(peak), self.gpu.boost_hz
+        return BlockRate(
+            self.gpu.peak_flops_per_s[peak] / self.gpu.sms * self.computed(scheme.compute_efficiency),
+            gemm.load_bytes_per_cycle * cycles_per_s,
+            (scheme.depth_cycles or 0.0) / cycles_per_s,
+            gemm.wave_s,
+            gemm.split_s,
+            scheme.start_s or 0.0,
+            SPLITS if scheme.splits else SPLITS[:1],
+            input_bytes,
+            weight_bytes,
+        )
+
+    def attention(self) -> AttentionRate:
+        """What a block of fused attention reaches."""
+        a, engine, gpu = self.kernels.attention, self.engine, self.gpu
+        flops_per_s = gpu.peak_flops_per_s[self.wide] / gpu.sms
+        efficiency = engine.attention_compute_efficiency or self.computed(a.compute_efficiency)
+        return AttentionRate(
+            float(a.query_rows),
+            float(a.key_rows),
+            4.0 / (flops_per_s * efficiency),
+            a.exposed_exponentials / (EXPONENTIALS_PER_CYCLE * gpu.boost_hz),
+            a.load_bytes_per_cycle * gpu.boost_hz,
+            a.wave_s,
+            ATTENTION_SPLITS if engine.attention_split and not engine.attention_padded else 1.0,
+            engine.attention_padded,
+        )
+
+    def passes(self) -> PassRate:
+        """What passes over activations reach beside memory."""
+        e, cycles_per_s = self.kernels.elementwise, self.gpu.sms * self.gpu.boost_hz
+        cache = e.cache_bytes_per_cycle * cycles_per_s
+        rows, gathered = e.row_values_per_cycle * cycles_per_s, e.gathered_values_per_cycle * cycles_per_s
+        return PassRate(self.gpu.l2_bytes, cache, rows, gathered)
+
+    def concat_bytes_per_s(self, elementwise: Rate) -> Num:
+        """Bytes read and written by a copy that is limited by its values or by the memory."""
+        per_cycle = self.engine.concat_values_per_clock_per_sm
+        if per_cycle is None:
+            return elementwise.hbm_bytes_per_s
+        values_per_s = per_cycle * self.gpu.sms * self.gpu.boost_hz
+        return min(float(elementwise.hbm_bytes_per_s), 2.0 * self.precision.kv_bytes * values_per_s)

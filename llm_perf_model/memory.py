@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from .graph import Graph, kv_bytes_per_token, weights_bytes
-from .machine import Machine
 from .ops.batch import Batch
+from .rates import Machine
 from .types import Mask, Num
 
 

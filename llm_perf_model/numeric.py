@@ -29,6 +29,18 @@ def absolute(a: Num) -> Num:
     return abs(a) if type(a) is float else cast("Num", np.abs(a))
 
 
+def hypot(a: Num, b: Num) -> Num:
+    """The square root of the sum of squares, point by point: a smooth maximum."""
+    squares = a * a + b * b
+    return math.sqrt(squares) if type(squares) is float else cast("Num", np.sqrt(squares))
+
+
+def power(base: float, exponent: Num) -> Num:
+    """`base` to the power of each exponent, the same to the last bit for a float and inside an array."""
+    powers = np.power(base, np.atleast_1d(np.asarray(exponent, dtype=np.float64)))
+    return float(powers[0]) if type(exponent) is float else cast("Num", powers.reshape(np.shape(exponent)))
+
+
 def ceil(a: Num) -> Num:
     """The next whole number, point by point."""
     return float(math.ceil(a)) if type(a) is float else cast("Num", np.ceil(a))

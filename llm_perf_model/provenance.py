@@ -28,6 +28,9 @@ def provenance(case: Case, request: Request) -> dict[str, Any]:
     if case.link is not None:
         given["link"] = (case.link, request.link or case.link.name)
         coefficients += _origins(case.link)
+    if case.collectives is not None:
+        given["collectives"] = (case.collectives, case.collectives.name)
+        coefficients += _origins(case.collectives)
     files = {word: _file(spec, name) for word, (spec, name) in given.items()}
     return {"files": files, "coefficients": coefficients, "conventions": dict(CONVENTIONS)}
 

@@ -12,11 +12,17 @@ from typing import NamedTuple, cast
 
 import numpy as np
 
+from .blocks import attention_s, cached_s, padded_flops, product_s, rows_s
+from .exchange import EXCHANGES, exchange_s
 from .graph import Graph, Node
-from .machine import Machine
-from .numeric import absolute, ceil, maximum, minimum
-from .ops.base import Cost, Product
+from .numeric import absolute, hypot, maximum, minimum
+from .ops.attention import FusedAttention, MaterialisedAttention
+from .ops.base import Cost
 from .ops.batch import Batch
+from .ops.dense import Embedding, Linear
+from .ops.elementwise import Elementwise
+from .ops.moe import ExpertLinear
+from .rates import Machine
 from .types import Num
 
 
@@ -82,75 +88,70 @@ def walk(graph: Graph, machine: Machine, run: Run) -> Iterator[Work]:
         yield _work(node, machine, run)
 
 
+class Step(NamedTuple):
+    """Seconds of one operator in one step, without exchanges. Fields broadcast."""
+
+    compute_s: Num
+    memory_s: Num
+    busy_s: Num
+    start_s: Num
+
+
 def _work(node: Node, m: Machine, run: Run) -> Work:
     count, times = node.count, node.count * run.steps
     cost = node.op.cost(run.first)
-    comm_first = comm_last = _comm_s(node, cost, m)
-    start_s = 0.0 if node.kind in _EXCHANGES else node.kernels * m.kernel_start_s
-    compute_first, memory_first = step_busy_s(node, run.first, cost, m)
-    compute_last, memory_last = compute_first, memory_first
-    grows = node.op.grows and run.last is not run.first
-    if grows:
-        last = node.op.cost(run.last)
-        compute_last, memory_last = step_busy_s(node, run.last, last, m)
-        comm_last = _comm_s(node, last, m)
-        cost = Cost(*[(a + b) / 2.0 for a, b in zip(cost, last, strict=True)])
-    compute_s = (compute_first + compute_last) * (times / 2.0)
-    memory_s = (memory_first + memory_last) * (times / 2.0)
-    if grows:
-        excess_s = positive_sum(compute_first - memory_first, compute_last - memory_last, run.steps)
-        busy_s = memory_s + count * excess_s
-    else:
-        busy_s = maximum(compute_s, memory_s)
+    first = last = step_s(node, run.first, cost, m)
+    comm_first = comm_last = exchange_s(node.kind, cost, m)
+    busy_s = first.busy_s * times
+    if node.op.grows and run.last is not run.first:
+        last_cost = node.op.cost(run.last)
+        last = step_s(node, run.last, last_cost, m)
+        comm_last = exchange_s(node.kind, last_cost, m)
+        cost = Cost(*[(a + b) / 2.0 for a, b in zip(cost, last_cost, strict=True)])
+        excess_s = positive_sum(first.compute_s - first.memory_s, last.compute_s - last.memory_s, run.steps)
+        busy_s = (first.memory_s + last.memory_s) * (times / 2.0) + count * excess_s
     timing = Timing(
-        compute_s,
-        memory_s,
+        (first.compute_s + last.compute_s) * (times / 2.0),
+        (first.memory_s + last.memory_s) * (times / 2.0),
         busy_s,
         (comm_first + comm_last) * (times / 2.0),
-        start_s * times,
-        count * (maximum(compute_first, memory_first) + comm_first + start_s),
-        count * (maximum(compute_last, memory_last) + comm_last + start_s),
+        first.start_s * times,
+        count * (first.busy_s + comm_first + first.start_s),
+        count * (last.busy_s + comm_last + last.start_s),
     )
     return Work(node, Cost(*[value * times for value in cost]), timing)
 
 
-_EXCHANGES = frozenset({"collective", "transfer", "staged"})
+def step_s(node: Node, batch: Batch, cost: Cost, m: Machine) -> Step:
+    """Seconds of a node's operator in one step.
 
-
-def step_busy_s(node: Node, batch: Batch, cost: Cost, m: Machine) -> tuple[Num, Num]:
-    """Seconds of arithmetic and of memory traffic in one step of a node's operator."""
-    rate = m.rates[node.kind]
-    memory_s = cost.hbm_bytes / rate.hbm_bytes_per_s
-    if m.tiles and node.kind == "gemm":
-        product = node.op.product(batch)
-        if product is not None:
-            return product_s(product, m), memory_s
-    elif m.has_blocks:
-        blocks = node.op.blocks(batch)
-        if blocks is not None:
-            memory_s = memory_s * maximum(1.0, m.attention_blocks / blocks)
-    return cost.flops / rate.flops_per_s, memory_s
-
-
-def product_s(product: Product, m: Machine) -> Num:
-    r"""Seconds of a product on the tile that suits it best.
-
-    .. math:: t = \min_{tile} \left\lceil \frac{\lceil M/t_m \rceil \lceil N/t_n \rceil}{SMs} \right\rceil
-       \frac{SMs\; t_m t_n\, 2K}{P e_{tile}}
+    Operators whose cost grows with the cache take the longer of arithmetic and memory, which is
+    affine in the cached tokens; in others the two meet smoothly.
     """
-    best: Num = float("inf")
-    for tile in m.tiles:
-        tiles = ceil(product.rows / tile.rows) * ceil(product.columns / tile.columns)
-        best = minimum(best, ceil(tiles / m.sms) * tile.wave_s)
-    return best * product.depth
-
-
-def _comm_s(node: Node, cost: Cost, m: Machine) -> Num:
-    """Seconds of one exchange: start + steps x hop + bytes / bandwidth."""
-    if node.kind not in _EXCHANGES:
-        return 0.0
-    bytes_per_s = m.staged_bytes_per_s if node.kind == "staged" else m.link_bytes_per_s
-    return m.link_start_s + cost.comm_steps * m.link_hop_s + cost.comm_bytes / bytes_per_s
+    rate = m.rates[node.kind]
+    compute_s, memory_s = cost.flops / rate.flops_per_s, cost.hbm_bytes / rate.hbm_bytes_per_s
+    start_s: Num = 0.0 if node.kind in EXCHANGES else node.kernels * m.kernel_start_s
+    match node.op:
+        case FusedAttention() if m.attention is not None:
+            compute_s, wave_s = attention_s(node.op, batch, m.attention, m.sms)
+            start_s = start_s + wave_s
+        case MaterialisedAttention() if m.has_blocks:
+            memory_s = memory_s * maximum(1.0, m.attention_blocks / node.op.blocks(batch))
+        case Linear() if m.blocks:
+            blocks = m.blocks[node.kind]
+            compute_s = product_s(node.op.product(batch), blocks, m.sms)
+            return Step(compute_s, memory_s, hypot(compute_s, memory_s), start_s + blocks.start_s)
+        case ExpertLinear() if m.blocks:
+            compute_s = padded_flops(node.op.product(batch)) / rate.flops_per_s
+            return Step(compute_s, memory_s, hypot(compute_s, memory_s), start_s + m.experts_start_s)
+        case Embedding() if m.passes is not None:
+            compute_s = batch.tokens * node.op.hidden / m.passes.gathered_values_per_s
+            return Step(compute_s, memory_s, hypot(compute_s, memory_s), start_s)
+        case Elementwise() if m.passes is not None:
+            memory_s = cached_s(cost.hbm_bytes, memory_s, m.passes)
+            compute_s = maximum(compute_s, rows_s(node.op, batch, m.passes, m.sms))
+            return Step(compute_s, memory_s, hypot(compute_s, memory_s), start_s)
+    return Step(compute_s, memory_s, maximum(compute_s, memory_s), start_s)
 
 
 def positive_sum(first: Num, last: Num, steps: Num) -> Num:

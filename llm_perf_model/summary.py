@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from .estimate import NO_BASIS, Estimate
+from .estimate import Estimate
 from .generate import Phase
 from .report.document import Report, Table
 from .specs.layout import LayoutSpec
 from .types import Num
-from .units import binary_bytes, decimal, percent, seconds
+from .units import binary_bytes, decimal, interval_of_seconds, percent, seconds
+
+_METRICS = {"prefill_s": "prefill", "decode_step_s": "decode step", "total_s": "total"}
 
 
 def summary(e: Estimate) -> Report:
@@ -37,13 +39,21 @@ def _split(layout: LayoutSpec) -> str:
 
 def _times(e: Estimate) -> Table:
     rows = [
-        ("prefill (to first token)", _span(e.prefill_s, seconds), *_rates(e.prefill)),
-        ("decode step (per token)", _span(e.decode_step_s, seconds), *_rates(e.decode)),
-        ("total", _span(e.total_s, seconds), "", "", ""),
+        ("prefill", _time(e, "prefill_s"), *_rates(e.prefill)),
+        ("decode step", _time(e, "decode_step_s"), *_rates(e.decode)),
+        ("total", _time(e, "total_s"), "", "", ""),
     ]
     if not e.case.model.causal:
         rows = [("forward pass", *rows[0][1:])]
     return Table(("", "time", "bound", "peak FLOP/s used", "bandwidth used"), tuple(rows))
+
+
+def _time(e: Estimate, metric: str) -> str:
+    """Seconds with their interval, or the lowest and highest of an array."""
+    value, bounds = getattr(e, metric), e.bounds(metric)
+    if np.size(value) > 1 or bounds.low is None or bounds.high is None or not np.any(value):
+        return _span(value, seconds)
+    return interval_of_seconds(float(value), float(bounds.low), float(bounds.high))
 
 
 def _rates(phase: Phase) -> tuple[str, str, str]:
@@ -81,8 +91,17 @@ def _notes(e: Estimate) -> tuple[str, ...]:
     ]
     if np.any(e.extrapolated):
         notes.append(f"beyond the model's {e.case.model.max_positions} positions")
-    notes.append(f"interval: {NO_BASIS}")
+    notes += _bases(e)
     return tuple(notes)
+
+
+def _bases(e: Estimate) -> Iterator[str]:
+    """What the intervals rest on: a line for each basis, with the metrics that it holds for."""
+    shared: dict[str, list[str]] = {}
+    for metric, word in _METRICS.items() if e.case.model.causal else (("prefill_s", "forward pass"),):
+        shared.setdefault(e.bounds(metric).basis, []).append(word)
+    level = percent(e.request.interval_level)
+    yield from (f"{level} interval of {', '.join(words)}: {basis}" for basis, words in shared.items())
 
 
 def _span(value: Num, form: Callable[[float], str]) -> str:

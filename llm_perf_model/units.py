@@ -17,6 +17,18 @@ def seconds(value: float) -> str:
     return _scaled(value, _TIMES)
 
 
+def interval_of_seconds(value: float, low: float, high: float) -> str:
+    """`0.0621, 0.0578, 0.0669` as `62.1 ms  [57.8, 66.9]`: the bounds in the unit of the value."""
+    text = seconds(value)
+    factor = next(factor for factor, unit in _TIMES if text.endswith(f" {unit}"))
+    return f"{text}  [{_three_digits(low / factor)}, {_three_digits(high / factor)}]"
+
+
+def _three_digits(value: float) -> str:
+    digits = 0 if value >= 99.95 or value == 0.0 else 1 if value >= 9.995 else 2
+    return f"{value:.{digits}f}"
+
+
 def binary_bytes(value: float) -> str:
     """`4.3e9` as `4.00 GiB`."""
     return _scaled(value, _BINARY)

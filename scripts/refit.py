@@ -14,8 +14,10 @@ from pathlib import Path
 from llm_perf_model.specs.catalog import folder_of, load, names
 from llm_perf_model.specs.engine import EngineSpec
 from llm_perf_model.validation.compare import Errors, score
-from llm_perf_model.validation.fit import free_fields, refit
-from llm_perf_model.validation.run import fitted_rows, held_against
+from llm_perf_model.validation.crossing import fitted_rows
+from llm_perf_model.validation.engine_fit import refit
+from llm_perf_model.validation.fit import free_fields
+from llm_perf_model.validation.run import held_against
 
 
 def main(chosen: list[str]) -> None:

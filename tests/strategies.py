@@ -10,29 +10,45 @@ import importlib
 import inspect
 import math
 import pkgutil
+from functools import cache
 from typing import Any, NamedTuple, get_args, get_type_hints
 
 from hypothesis import strategies as st
 
 import llm_perf_model.ops
 from llm_perf_model.case import Case, make_case
-from llm_perf_model.machine import Machine, Rate, TileRate
+from llm_perf_model.graph import Graph, build
+from llm_perf_model.machine import gemm_peak
 from llm_perf_model.ops.base import AbstractOp, Kind
 from llm_perf_model.ops.batch import UNLIMITED, Batch, Group
+from llm_perf_model.rates import AttentionRate, BlockRate, Exchange, Machine, OneKernel, PassRate, Rate
 from llm_perf_model.specs.attention import GroupedQueryAttention
 from llm_perf_model.specs.base import Assumption
 from llm_perf_model.specs.catalog import load
+from llm_perf_model.specs.collective import CollectiveSpec, OneKernelAllReduce
 from llm_perf_model.specs.engine import EngineSpec, Passes
-from llm_perf_model.specs.ffn import GatedFfn, PlainFfn
+from llm_perf_model.specs.ffn import Ffn, GatedFfn, MoeFfn, PlainFfn
 from llm_perf_model.specs.gpu import GpuSpec
+from llm_perf_model.specs.kernels import (
+    AttentionKernels,
+    ElementwiseKernels,
+    ExpertKernels,
+    GemmKernels,
+    KernelRates,
+    SchemeKernels,
+)
 from llm_perf_model.specs.layout import LayoutSpec
 from llm_perf_model.specs.model import LayerGroup, ModelSpec
-from llm_perf_model.specs.precision import PrecisionSpec
+from llm_perf_model.specs.precision import PrecisionSpec, Scheme
 
 DRAWN = (Assumption(fields=("*",), reason="drawn at random for a test"),)
 TPS = (1, 2, 4, 8)
 FUSIONS = ("bias", "residual_norm", "activation", "rotary")
 ROLES = ("layernorm", "rmsnorm", "rotary", "layout", "logits", "gelu")
+SCHEMES: tuple[Scheme, ...] = get_args(Scheme)
+PRECISIONS = ("w16a16", "fp32", "w8a16", "w4a16", "w8a8", "fp8", "fp8-block")
+"""A precision of every scheme, and one whose products run on vector units."""
+NARROW = tuple(name for name in PRECISIONS if load(PrecisionSpec, name).scheme != "plain")
 
 
 class Lengths(NamedTuple):
@@ -43,27 +59,33 @@ class Lengths(NamedTuple):
     steps: float
 
 
+@cache
 def wholes(low: int, high: int) -> st.SearchStrategy[float]:
     return st.integers(low, high).map(float)
 
 
+@cache
 def powers(low: float, high: float) -> st.SearchStrategy[float]:
     """Log-uniform numbers from 10**low to 10**high."""
     return st.floats(low, high).map(lambda exponent: 10.0**exponent)
 
 
+@cache
 def groups() -> st.SearchStrategy[Group]:
     return st.builds(Group, wholes(1, 8), wholes(1, 40), wholes(0, 90))
 
 
+@cache
 def batches() -> st.SearchStrategy[Batch]:
     return st.lists(groups(), min_size=1, max_size=4).map(Batch.of)
 
 
+@cache
 def windows() -> st.SearchStrategy[float]:
     return st.one_of(st.just(UNLIMITED), wholes(1, 80))
 
 
+@cache
 def lengths(max_steps: int = 40) -> st.SearchStrategy[Lengths]:
     return st.builds(Lengths, wholes(1, 12), wholes(1, 120), wholes(0, max_steps))
 
@@ -92,6 +114,9 @@ _OP_FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "ranks": st.sampled_from((2.0, 4.0, 8.0)),
     "side_rows": st.lists(wholes(1, 64), max_size=2).map(tuple),
     "weights": wholes(0, 64),
+    "touches": wholes(0, 3),
+    "experts": wholes(8, 96),
+    "experts_per_token": wholes(1, 8),
 }
 
 
@@ -112,6 +137,7 @@ def _op_field(name: str, hint: object) -> st.SearchStrategy[Any]:
     return wholes(1, 96)
 
 
+@cache
 @st.composite
 def attentions(draw: st.DrawFn, windowed: bool = True) -> GroupedQueryAttention:
     heads = draw(st.sampled_from((8, 16, 24)))
@@ -126,21 +152,45 @@ def attentions(draw: st.DrawFn, windowed: bool = True) -> GroupedQueryAttention:
     )
 
 
+@cache
+def widths() -> st.SearchStrategy[int]:
+    """Widths that every tp of TPS divides."""
+    return st.integers(1, 80).map(lambda width: 8 * width)
+
+
+@cache
+def ffns() -> st.SearchStrategy[Ffn]:
+    dense = [st.builds(kind, intermediate=widths(), activation=st.just("gelu")) for kind in (PlainFfn, GatedFfn)]
+    experts = st.builds(
+        MoeFfn,
+        experts=st.integers(4, 16),
+        experts_per_token=st.integers(1, 4),
+        intermediate=widths(),
+        activation=st.just("gelu"),
+        shared_intermediate=st.one_of(st.none(), widths()),
+    )
+    return st.one_of(*dense, experts)
+
+
+@cache
 @st.composite
 def layer_groups(draw: st.DrawFn, windowed: bool = True) -> LayerGroup:
-    ffn = draw(st.sampled_from((PlainFfn, GatedFfn)))
+    ffn = draw(ffns())
     return LayerGroup(
         count=draw(st.integers(1, 6)),
         attention=draw(attentions(windowed)),
-        ffn=ffn(intermediate=8 * draw(st.integers(1, 80)), activation="gelu", bias=draw(st.booleans())),
+        ffn=ffn if ffn.kind == "moe" else ffn.model_copy(update={"bias": draw(st.booleans())}),
         parallel=draw(st.booleans()),
         norms=draw(st.integers(0, 4)),
     )
 
 
+@cache
 @st.composite
-def models(draw: st.DrawFn, windowed: bool = True, heads: tuple[str, ...] = ("lm",)) -> ModelSpec:
-    """Small models that every tp of TPS divides."""
+def models(
+    draw: st.DrawFn, windowed: bool = True, heads: tuple[str, ...] = ("lm",), encoders: bool = False
+) -> ModelSpec:
+    """Small models that every tp of TPS divides; `encoders` may be among them."""
     position = draw(st.sampled_from(("learned", "rotary", "alibi", "none")))
     return ModelSpec(
         name="drawn",
@@ -154,6 +204,7 @@ def models(draw: st.DrawFn, windowed: bool = True, heads: tuple[str, ...] = ("lm
         token_types=draw(st.sampled_from((None, 1, 2))),
         norm=draw(st.sampled_from(("layernorm", "rmsnorm"))),
         norm_bias=draw(st.booleans()),
+        causal=draw(st.booleans()) if encoders else True,
         embedding_norm=draw(st.booleans()),
         final_norm=draw(st.booleans()),
         tied_embeddings=draw(st.booleans()),
@@ -164,112 +215,278 @@ def models(draw: st.DrawFn, windowed: bool = True, heads: tuple[str, ...] = ("lm
     )
 
 
+@cache
 def efficiencies() -> st.SearchStrategy[float]:
     return st.floats(0.05, 1.0)
 
 
+@cache
 def maybe(values: st.SearchStrategy[float]) -> st.SearchStrategy[float | None]:
     """A value of the engine's own, or None for the generation's."""
     return st.one_of(st.none(), values)
 
 
+@cache
 def passes() -> st.SearchStrategy[dict[Any, Passes]]:
     """Passes of some roles: no fewer tensors and kernels than a plain kernel has."""
     of_a_role = st.builds(Passes, tensors=wholes(3, 20), kernels=wholes(1, 9))
     return st.dictionaries(st.sampled_from(ROLES), of_a_role, max_size=3)
 
 
-@st.composite
-def engines(draw: st.DrawFn, hosted: bool | None = None) -> EngineSpec:
-    """Engines of any fusion; `hosted` ones have time on the host per kernel, per layer, per step and per request."""
-    hosted = draw(st.booleans()) if hosted is None else hosted
-    on_host = st.one_of(st.just(0.0), powers(-6.0, -3.0))
-    return EngineSpec(
-        name="drawn",
-        title="Drawn",
-        assumed=DRAWN,
-        kind="eager" if hosted else "fused",
-        gemm_compute_efficiency=draw(maybe(efficiencies())),
-        gemm_memory_efficiency=draw(maybe(efficiencies())),
-        attention_compute_efficiency=draw(maybe(efficiencies())),
-        attention_memory_efficiency=draw(maybe(efficiencies())),
-        elementwise_memory_efficiency=draw(maybe(efficiencies())),
-        link_efficiency=draw(efficiencies()),
-        kernel_start_s=draw(st.sampled_from((0.0, 3e-6, None))),
-        collective_start_s=draw(st.sampled_from((0.0, 4e-6))),
-        dispatch_s=draw(powers(-7.0, -4.5)) if hosted else 0.0,
-        layer_s=draw(on_host) if hosted else 0.0,
-        half_layer_s=draw(on_host) if hosted else 0.0,
-        synchronous=hosted and draw(st.booleans()),
-        step_s=draw(powers(-6.0, -3.0)) if hosted else 0.0,
-        sequence_s=draw(on_host) if hosted else 0.0,
-        request_s=draw(on_host) if hosted else 0.0,
-        reserve_bytes=draw(wholes(0, 2**30)),
-        attention=draw(st.sampled_from(("fused", "fused_masked", "materialised"))),
-        attention_split=draw(st.booleans()),
-        fast_head_dims=draw(st.sampled_from((None, (16,), (4, 64)))),
-        slow_attention_memory_efficiency=draw(st.floats(0.01, 0.05)),
-        cache_growth=draw(st.sampled_from(("in_place", "concatenated"))),
-        concat_values_per_clock_per_sm=draw(powers(-1.0, 2.0)),
-        logits=draw(st.sampled_from(("last", "all"))),
-        fused=draw(st.frozensets(st.sampled_from(FUSIONS))),
-        passes=draw(passes()),
-        staged_bytes_per_s=draw(powers(9.0, 10.0)),
-        staged_positions=draw(st.sampled_from((frozenset(), frozenset({"learned"})))),
+@cache
+def seconds() -> st.SearchStrategy[float]:
+    """Starts and waves of kernels."""
+    return st.one_of(st.just(0.0), powers(-7.0, -5.0))
+
+
+@cache
+def kernel_rates() -> st.SearchStrategy[KernelRates]:
+    """Kernels of any generation, of which some have coefficients for a scheme and others do not."""
+    gemms = st.builds(
+        GemmKernels,
+        compute_efficiency=efficiencies(),
+        memory_efficiency=efficiencies(),
+        load_bytes_per_cycle=powers(1.0, 2.3),
+        wave_s=seconds(),
+        split_s=seconds(),
+    )
+    schemes = st.builds(
+        SchemeKernels,
+        compute_efficiency=efficiencies(),
+        memory_efficiency=maybe(efficiencies()),
+        depth_cycles=maybe(powers(0.0, 1.3)),
+        start_s=maybe(seconds()),
+        splits=st.booleans(),
+    )
+    attention = st.builds(
+        AttentionKernels,
+        query_rows=st.sampled_from((64, 128)),
+        key_rows=st.sampled_from((32, 64, 128)),
+        compute_efficiency=efficiencies(),
+        exposed_exponentials=st.floats(0.0, 1.0),
+        memory_efficiency=efficiencies(),
+        load_bytes_per_cycle=powers(1.0, 2.3),
+        wave_s=seconds(),
+    )
+    passing = st.builds(
+        ElementwiseKernels,
+        memory_efficiency=efficiencies(),
+        cache_bytes_per_cycle=powers(0.5, 2.0),
+        row_values_per_cycle=powers(-1.0, 1.5),
+        gathered_values_per_cycle=powers(-1.0, 1.5),
+    )
+    experts = st.builds(
+        lambda plain, narrow, start_s: ExpertKernels(compute_efficiency=narrow | {"plain": plain}, start_s=start_s),
+        efficiencies(),
+        st.dictionaries(st.sampled_from(SCHEMES[1:]), efficiencies(), max_size=2),
+        seconds(),
+    )
+    return st.builds(
+        KernelRates,
+        gemm=gemms,
+        vector_gemm=gemms,
+        schemes=st.dictionaries(st.sampled_from(SCHEMES[1:]), schemes, max_size=3),
+        experts=experts,
+        attention=attention,
+        elementwise=passing,
+        kernel_start_s=powers(-7.0, -5.0),
     )
 
 
+@cache
+def collectives(one_kernel: bool | None = None) -> st.SearchStrategy[CollectiveSpec]:
+    """Exchanges of any kind of link; `one_kernel` or not is left open where it is None."""
+    cycles = st.one_of(st.just(0.0), powers(2.0, 4.5))
+    joined = st.builds(
+        OneKernelAllReduce,
+        start_cycles=cycles,
+        rank_cycles=cycles,
+        barrier_cycles=cycles,
+        link_efficiency=efficiencies(),
+        max_bytes=st.sampled_from((1024.0, 65536.0, 8388608.0)),
+    )
+    return st.builds(
+        CollectiveSpec,
+        name=st.just("drawn"),
+        title=st.just("Drawn"),
+        assumed=st.just(DRAWN),
+        start_cycles=cycles,
+        hop_cycles=cycles,
+        chunk_cycles=cycles,
+        link_efficiency=efficiencies(),
+        one_kernel=st.one_of(st.none(), joined) if one_kernel is None else joined if one_kernel else st.none(),
+    )
+
+
+@cache
+def engines(hosted: bool | None = None, flat: bool | None = None) -> st.SearchStrategy[EngineSpec]:
+    """Engines of any fusion; `hosted` ones have time on the host per kernel, per layer, per step and per request.
+
+    `flat` ones have one rate for all products, others the blocks of a generation or of their own.
+    """
+    if hosted is None:
+        return st.one_of(engines(False, flat), engines(True, flat))
+    if flat is None:
+        return st.one_of(engines(hosted, False), engines(hosted, True))
+    none = st.just(0.0)
+    on_host = st.one_of(none, powers(-6.0, -3.0)) if hosted else none
+    own = maybe(efficiencies())
+    return st.builds(
+        EngineSpec,
+        name=st.just("drawn"),
+        title=st.just("Drawn"),
+        assumed=st.just(DRAWN),
+        kind=st.just("eager" if hosted else "fused"),
+        gemm_compute_efficiency=efficiencies() if flat else st.none(),
+        gemm_memory_efficiency=own,
+        attention_compute_efficiency=own,
+        attention_memory_efficiency=own,
+        elementwise_memory_efficiency=own,
+        compute_ratio=maybe(st.floats(0.3, 1.5)),
+        memory_ratio=maybe(st.floats(0.3, 1.5)),
+        kernels=st.one_of(st.none(), kernel_rates()),
+        link_efficiency=own,
+        one_kernel_all_reduce=st.booleans(),
+        kernel_start_s=st.sampled_from((0.0, 3e-6, None)),
+        collective_start_s=st.sampled_from((0.0, 4e-6)),
+        dispatch_s=powers(-7.0, -4.5) if hosted else none,
+        layer_s=on_host,
+        half_layer_s=on_host,
+        synchronous=st.booleans() if hosted else st.just(False),
+        step_s=powers(-6.0, -3.0) if hosted else none,
+        sequence_s=on_host,
+        request_s=on_host,
+        reserve_bytes=wholes(0, 2**30),
+        attention=st.sampled_from(("fused", "fused_masked", "materialised")),
+        attention_split=st.booleans(),
+        attention_padded=st.booleans(),
+        fast_head_dims=st.sampled_from((None, (16,), (4, 64))),
+        slow_attention_memory_efficiency=st.floats(0.01, 0.05),
+        cache_growth=st.sampled_from(("in_place", "concatenated")),
+        concat_values_per_clock_per_sm=powers(-1.0, 2.0),
+        logits=st.sampled_from(("last", "all")),
+        fused=st.frozensets(st.sampled_from(FUSIONS)),
+        passes=passes(),
+        staged_bytes_per_s=powers(9.0, 10.0),
+        staged_positions=st.sampled_from((frozenset(), frozenset({"learned"}))),
+    )
+
+
+@cache
 def rates() -> st.SearchStrategy[Rate]:
     return st.builds(Rate, powers(9.0, 13.0), powers(8.0, 12.0))
 
 
-@st.composite
-def tile_rates(draw: st.DrawFn, sms: float) -> TileRate:
-    """A tile of a generation at a fraction of 1e13 FLOP/s."""
-    rows, columns = draw(st.sampled_from(((256.0, 128.0), (128.0, 64.0), (64.0, 32.0), (48.0, 160.0))))
-    return TileRate(rows, columns, 2.0 * sms * rows * columns / (1e13 * draw(efficiencies())))
-
-
-@st.composite
-def machines(draw: st.DrawFn, hosted: bool | None = None, tiled: bool | None = None) -> Machine:
-    """Machines of any balance, so that operators of small models meet every bound."""
-    hosted = draw(st.booleans()) if hosted is None else hosted
-    tiled = draw(st.booleans()) if tiled is None else tiled
-    sms = draw(st.sampled_from((1.0, 16.0, 108.0)))
-    on_host = st.one_of(st.just(0.0), powers(-6.0, -3.0))
-    return Machine(
-        rates={kind: draw(rates()) for kind in get_args(Kind)},
-        kernel_start_s=draw(st.sampled_from((0.0, 3e-6))),
-        dispatch_s=draw(powers(-7.0, -3.5)) if hosted else 0.0,
-        step_s=draw(powers(-6.0, -3.0)) if hosted else 0.0,
-        link_bytes_per_s=draw(powers(8.0, 11.0)),
-        link_start_s=draw(st.sampled_from((0.0, 6e-6))),
-        link_hop_s=draw(st.sampled_from((0.0, 1e-6))),
-        peak_flops_per_s=1e13,
-        peak_hbm_bytes_per_s=1e12,
-        hbm_bytes=1e10,
-        reserve_bytes=0.0,
-        tdp_w=300.0,
-        tiles=tuple(draw(st.lists(tile_rates(sms), min_size=1, max_size=3))) if tiled else (),
-        sms=sms,
-        attention_blocks=draw(st.sampled_from((0.0, sms))),
-        layers_host_s=draw(on_host) if hosted else 0.0,
-        synchronous=hosted and draw(st.booleans()),
-        sequence_s=draw(on_host) if hosted else 0.0,
-        request_s=draw(on_host) if hosted else 0.0,
-        staged_bytes_per_s=draw(powers(8.0, 10.0)),
+@cache
+def block_rates() -> st.SearchStrategy[BlockRate]:
+    """What a multiprocessor reaches, with or without kernels that split the depth."""
+    width = st.sampled_from((0.5, 1.0, 2.0, 4.0))
+    return st.builds(
+        BlockRate,
+        flops_per_s=powers(9.0, 12.0),
+        load_bytes_per_s=powers(9.0, 12.0),
+        depth_s=st.one_of(st.just(0.0), powers(-10.0, -7.0)),
+        wave_s=seconds(),
+        split_s=seconds(),
+        start_s=seconds(),
+        splits=st.sampled_from(((1.0,), (1.0, 4.0, 16.0))),
+        input_bytes=width,
+        weight_bytes=width,
     )
 
 
+@cache
+def attention_rates() -> st.SearchStrategy[AttentionRate]:
+    """What a block of attention reaches; padded kernels do not split."""
+    of_a_kernel = st.builds(
+        AttentionRate,
+        query_rows=st.sampled_from((64.0, 128.0)),
+        key_rows=st.sampled_from((32.0, 64.0, 128.0)),
+        row_s=powers(-13.0, -10.0),
+        exponential_s=st.one_of(st.just(0.0), powers(-12.0, -9.0)),
+        load_bytes_per_s=powers(9.0, 12.0),
+        wave_s=seconds(),
+        splits=st.sampled_from((1.0, 32.0)),
+        padded=st.booleans(),
+    )
+    return of_a_kernel.map(lambda rate: rate._replace(splits=1.0) if rate.padded else rate)
+
+
+@cache
+def pass_rates() -> st.SearchStrategy[PassRate]:
+    return st.builds(
+        PassRate, st.sampled_from((0.0, 4e3, 4e7)), powers(8.0, 13.0), powers(8.0, 12.0), powers(8.0, 12.0)
+    )
+
+
+@cache
+def machines(hosted: bool | None = None, flat: bool | None = None) -> st.SearchStrategy[Machine]:
+    """Machines of any balance, so that operators of small models meet every bound; `flat` ones have no blocks."""
+    if hosted is None:
+        return st.one_of(machines(False, flat), machines(True, flat))
+    if flat is None:
+        return st.one_of(machines(hosted, False), machines(hosted, True))
+    none = st.just(0.0)
+    on_host = st.one_of(none, powers(-6.0, -3.0)) if hosted else none
+    ring = st.builds(Exchange, powers(8.0, 11.0), seconds(), seconds(), seconds())
+    limits = st.sampled_from((512.0, 1e6))
+    joined = st.builds(OneKernel, powers(8.0, 11.0), seconds(), seconds(), seconds(), limits)
+    blocks = st.fixed_dictionaries({"gemm": block_rates(), "wide_gemm": block_rates()})
+    return st.builds(
+        Machine,
+        rates=st.fixed_dictionaries({kind: rates() for kind in get_args(Kind)}),
+        kernel_start_s=st.sampled_from((0.0, 3e-6)),
+        experts_start_s=none if flat else seconds(),
+        dispatch_s=powers(-7.0, -3.5) if hosted else none,
+        step_s=powers(-6.0, -3.0) if hosted else none,
+        peak_flops_per_s=st.just(1e13),
+        peak_hbm_bytes_per_s=st.just(1e12),
+        hbm_bytes=st.just(1e10),
+        reserve_bytes=none,
+        tdp_w=st.just(300.0),
+        exchange=ring,
+        one_kernel=st.one_of(st.none(), joined),
+        blocks=st.just({}) if flat else blocks,
+        attention=st.none() if flat else attention_rates(),
+        passes=st.none() if flat else pass_rates(),
+        sms=st.sampled_from((1.0, 16.0, 108.0)),
+        attention_blocks=st.sampled_from((0.0, 16.0, 108.0)),
+        layers_host_s=on_host,
+        synchronous=st.booleans() if hosted else st.just(False),
+        sequence_s=on_host,
+        request_s=on_host,
+        staged_bytes_per_s=powers(8.0, 10.0),
+    )
+
+
+@cache
 def gpus() -> st.SearchStrategy[GpuSpec]:
     names = ("a100-sxm-40gb", "rtx-4090", "rtx-a6000", "h100-sxm-80gb", "v100-pcie-16gb", "mi300x-oam-192gb")
     return st.sampled_from(names).map(lambda name: load(GpuSpec, name))
 
 
+@cache
 def precisions() -> st.SearchStrategy[PrecisionSpec]:
-    return st.sampled_from(("w16a16", "fp32")).map(lambda name: load(PrecisionSpec, name))
+    """A precision of any scheme."""
+    return st.sampled_from(PRECISIONS).map(lambda name: load(PrecisionSpec, name))
 
 
+def precisions_on(gpu: GpuSpec) -> st.SearchStrategy[PrecisionSpec]:
+    """A precision that a device has a unit for."""
+    return precisions().filter(lambda precision: gemm_peak(gpu, precision) is not None)
+
+
+@cache
+@st.composite
+def graphs(draw: st.DrawFn, windowed: bool = True, encoders: bool = True) -> Graph:
+    """Operators of any model, engine and precision: of ranks that share each layer, or of stages."""
+    model = draw(models(windowed, ("lm", "pooler", "none") if encoders else ("lm",), encoders))
+    stages = draw(st.sampled_from((1, 1, 2, 3)))
+    tp = draw(st.sampled_from(TPS)) if stages == 1 else 1
+    return build(model, draw(engines()), draw(precisions()), tp, stages)
+
+
+@cache
 @st.composite
 def cases(draw: st.DrawFn, hosted: bool | None = None) -> Case:
     """Ranks that share each layer, or stages of consecutive layers."""
@@ -278,7 +495,8 @@ def cases(draw: st.DrawFn, hosted: bool | None = None) -> Case:
     layer_split = draw(st.integers(1, min(layers, 8)))
     tp = draw(st.sampled_from(TPS)) if layer_split == 1 else 1
     layout = LayoutSpec(tp=tp, dp=draw(st.integers(1, 3)), layer_split=layer_split)
-    return make_case(model, draw(gpus()), draw(engines(hosted)), draw(precisions()), layout)
+    gpu = draw(gpus())
+    return make_case(model, gpu, draw(engines(hosted)), draw(precisions_on(gpu)), layout)
 
 
 def spec_parameters(model: ModelSpec) -> int:
@@ -297,14 +515,21 @@ def spec_parameters(model: ModelSpec) -> int:
     for group in model.layers:
         a, f = group.attention, group.ffn
         fused = (a.heads + 2 * a.kv_heads) * a.head_dim
-        inner = f.intermediate * (2 if f.kind == "gated" else 1)
         layer = hidden * fused + a.qkv_bias * fused
         layer += a.heads * a.head_dim * hidden + a.out_bias * hidden
         layer += a.qk_norm * 2 * a.head_dim
-        layer += hidden * inner + f.intermediate * hidden + f.bias * (inner + hidden)
+        layer += ffn_parameters(f, hidden)
         layer += group.norms * norm
         count += group.count * layer
     return count
+
+
+def ffn_parameters(ffn: Ffn, hidden: int) -> int:
+    """The weights of a feed-forward: of all experts, of the one that is shared, and of the router."""
+    if ffn.kind == "moe":
+        return 3 * hidden * (ffn.experts * ffn.intermediate + (ffn.shared_intermediate or 0)) + ffn.experts * hidden
+    inner = ffn.intermediate * (2 if ffn.kind == "gated" else 1)
+    return hidden * (inner + ffn.intermediate) + ffn.bias * (inner + hidden)
 
 
 def explicit_pairs(group: Group, window: float) -> float:

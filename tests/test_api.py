@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 import llm_perf_model as lpm
 from llm_perf_model.ops.batch import Batch
 from llm_perf_model.specs.catalog import FOLDERS, folder_of, load
+from llm_perf_model.specs.collective import CollectiveSpec
 from llm_perf_model.specs.kernels import KernelSpec
 
 from .strategies import engines, models, wholes
@@ -163,7 +164,7 @@ def test_a_changed_file_changes_the_answer(kind: str, tmp_path: Path) -> None:
         "gpu": {"tdp_w": 1.0},
         "engine": {"step_s": 1.0},
         "precision": {"kv_bytes": 1.0},
-        "link": {"start_s": 1.0},
+        "link": {"bytes_per_s": 1e9},
     }[kind]
     path.write_text(json.dumps(data | change))
     changed = lpm.estimate(**(NAMES | {kind: str(path)}), tp=2)
@@ -171,8 +172,8 @@ def test_a_changed_file_changes_the_answer(kind: str, tmp_path: Path) -> None:
 
 
 def test_every_kind_of_files_is_listed_or_chosen_by_the_device() -> None:
-    """No request names kernels: they are those of the device's generation."""
-    assert set(FOLDERS) == {*KINDS.values(), KernelSpec}
+    """No request names kernels or exchanges: they are those of the device's generation and of the kind of link."""
+    assert set(FOLDERS) == {*KINDS.values(), KernelSpec, CollectiveSpec}
     for names in (lpm.models, lpm.gpus, lpm.engines, lpm.precisions, lpm.links):
         assert names() == tuple(sorted(names()))
         assert names()
@@ -188,7 +189,7 @@ def test_to_dict_is_json_with_the_documented_keys(fields: dict[str, Any], output
     assert set(answer["memory"]) == set(MEMORY)
     assert set(answer["request"]) == set(lpm.estimate("test-13b").request.model_fields_set | {
         "gpu", "engine", "precision", "link", "tp", "pp", "dp", "ep", "layer_split", "batch_size", "input_len",
-        "output_len", "num_beams", "flops_efficiency", "hbm_memory_efficiency",
+        "output_len", "num_beams", "flops_efficiency", "hbm_memory_efficiency", "interval_level",
     })  # fmt: skip
     assert answer["interval"]["level"] == 0.8
     for metric in ("prefill_s", "decode_step_s", "total_s"):
@@ -211,10 +212,10 @@ def test_the_coefficients_of_an_answer_are_accounted_for(engine: str) -> None:
     """The engine's own, and where it has none those of the kernels of the device's generation."""
     provenance = lpm.estimate("test-13b", engine=engine, tp=2).to_dict()["provenance"]
     named = {field for entry in provenance["coefficients"] for field in entry["fields"]}
-    assert {"bytes_per_s", "hop_s"} <= named
+    assert {"bytes_per_s", "hop_cycles"} <= named
     assert provenance["files"]["link"] == "link_configs/nvlink-3.json"
     if "*" not in named:
-        assert {"gemm_memory_efficiency", "kernel_start_s", "gemm_tiles", "attention_memory_efficiency"} <= named
+        assert {"memory_ratio", "kernel_start_s", "gemm.wave_s", "attention.memory_efficiency"} <= named
 
 
 def test_half_the_efficiency_takes_twice_the_time() -> None:

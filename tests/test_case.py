@@ -8,9 +8,10 @@ import llm_perf_model as lpm
 from llm_perf_model.case import NODE_RANKS, Case, make_case
 from llm_perf_model.graph import build
 from llm_perf_model.specs.catalog import load
+from llm_perf_model.specs.collective import CollectiveSpec
 from llm_perf_model.specs.engine import EngineSpec
 from llm_perf_model.specs.gpu import GpuSpec
-from llm_perf_model.specs.kernels import KernelSpec
+from llm_perf_model.specs.kernels import KernelRates, KernelSpec
 from llm_perf_model.specs.layout import LayoutSpec
 from llm_perf_model.specs.link import LinkSpec
 from llm_perf_model.specs.model import ModelSpec
@@ -34,7 +35,7 @@ def case_of(model: str, gpu: str, tp: int, link: str | None = None, precision: s
 def test_a_case_holds_the_graph_of_its_specs(case: Case) -> None:
     layout = case.layout
     assert case.graph == build(case.model, case.engine, case.precision, layout.tp, layout.layer_split)
-    assert (case.link is None) == (layout.tp == layout.layer_split == 1)
+    assert (case.link is None) == (case.collectives is None) == (layout.tp == layout.layer_split == 1)
     assert layout.ranks == layout.tp * layout.dp * layout.layer_split
     assert layout.working_ranks == layout.tp * layout.dp
     assert case.kernels == load(KernelSpec, case.gpu.generation)
@@ -55,7 +56,8 @@ def test_the_fabric_where_it_reaches_else_the_bus(gpu: str, tp: int, link: str, 
     case = case_of("opt-125m" if tp < 8 else "llama-2-7b", gpu, tp)
     assert case.link is not None
     assert case.link.name == link
-    assert case.machine.link_bytes_per_s == load(LinkSpec, link).bytes_per_s * bundles
+    assert case.machine.exchange.bytes_per_s == load(LinkSpec, link).bytes_per_s * bundles
+    assert case.collectives == load(CollectiveSpec, case.link.kind)
 
 
 def test_cards_without_peer_access_go_through_the_host() -> None:
@@ -67,7 +69,7 @@ def test_cards_without_peer_access_go_through_the_host() -> None:
 def test_a_named_link_replaces_the_devices_own() -> None:
     case = case_of("llama-2-7b", "a100-sxm-40gb", 2, link="pcie-4-x16")
     assert case.link == load(LinkSpec, "pcie-4-x16")
-    assert case.machine.link_bytes_per_s == 31.5e9
+    assert case.machine.exchange.bytes_per_s == 31.5e9
     assert case_of("llama-2-7b", "a100-sxm-40gb", 1, link="pcie-4-x16").link is None
     slow = lpm.estimate("llama-2-7b", tp=2, link="pcie-4-x16", engine="ideal")
     assert slow.prefill_s > lpm.estimate("llama-2-7b", tp=2, engine="ideal").prefill_s
@@ -90,7 +92,7 @@ def test_every_device_reaches_a_second_one_over_an_existing_link(gpu: str) -> No
     precision = next(p for p in lpm.precisions() if set(load(PrecisionSpec, p).gemm_peaks) & set(spec.peak_flops_per_s))
     case = case_of("llama-2-7b", gpu, 2, precision=precision)
     assert case.link is not None
-    assert 0.0 < case.machine.link_bytes_per_s < float("inf")
+    assert 0.0 < case.machine.exchange.bytes_per_s < float("inf")
     load(LinkSpec, spec.host_link)
 
 
@@ -123,6 +125,39 @@ def test_a_precision_without_a_unit_names_those_that_exist(gpu: str, precision: 
 def test_a_split_that_does_not_divide_lists_those_that_do(model: str, tp: int, possible: str) -> None:
     with pytest.raises(lpm.InfeasibleError, match=rf"tp = {tp} does not divide {model}: .*; possible: {possible}$"):
         case_of(model, "a100-sxm-40gb", tp)
+
+
+def test_an_engine_with_kernels_of_its_own_runs_them() -> None:
+    hopper = load(KernelSpec, "hopper")
+    own = KernelRates(**{field: getattr(hopper, field) for field in KernelRates.model_fields})
+    engine = load(EngineSpec, "generic-fused")
+    layout, precision = LayoutSpec(), load(PrecisionSpec, "w16a16")
+    model, gpu = load(ModelSpec, "opt-125m"), load(GpuSpec, "a100-sxm-40gb")
+    plain, owned = (
+        make_case(model, gpu, e, precision, layout) for e in (engine, engine.model_copy(update={"kernels": own}))
+    )
+    assert plain.machine.kernel_start_s == load(KernelSpec, "ampere").kernel_start_s
+    assert owned.machine.kernel_start_s == hopper.kernel_start_s
+    assert owned.machine.blocks["gemm"].wave_s == hopper.gemm.wave_s
+    assert owned.kernels == plain.kernels == load(KernelSpec, "ampere")
+
+
+def test_a_generation_without_kernels_is_named_with_those_that_exist() -> None:
+    gpu = load(GpuSpec, "a100-sxm-40gb").model_copy(update={"generation": "hoper"})
+    model, precision = load(ModelSpec, "opt-125m"), load(PrecisionSpec, "w16a16")
+    with pytest.raises(lpm.SpecError, match=r"generation 'hoper' is not known; did you mean hopper\?.*turing"):
+        make_case(model, gpu, load(EngineSpec, "ideal"), precision, LayoutSpec())
+
+
+def test_a_shared_expert_is_split_evenly_too() -> None:
+    """33 columns are no whole number a rank: refused, as an expert's would be."""
+    model = load(ModelSpec, "mixtral-8x7b")
+    odd = model.layers[0].ffn.model_copy(update={"shared_intermediate": 33})
+    shared = model.model_copy(update={"layers": (model.layers[0].model_copy(update={"ffn": odd}),)})
+    gpu, precision = load(GpuSpec, "a100-sxm-40gb"), load(PrecisionSpec, "w16a16")
+    make_case(shared, gpu, load(EngineSpec, "ideal"), precision, LayoutSpec(tp=1))
+    with pytest.raises(lpm.InfeasibleError, match="tp = 2 does not divide"):
+        make_case(shared, gpu, load(EngineSpec, "ideal"), precision, LayoutSpec(tp=2))
 
 
 @given(st.sampled_from(lpm.models()), st.sampled_from((2, 3, 4, 5, 6, 7, 8)))

@@ -31,7 +31,7 @@ from .rows import record, write
 COLUMNS = [
     "source", "engine", "device", "model", "metric", "unit", "measured", "estimated", "error", "blame", "reason",
     "n_devices", "tp", "pp", "w_dtype", "batch", "input_len", "output_len", "outcome", "file", "line",
-    "estimated_by", "absolute_error",
+    "estimated_by", "absolute_error", "operator",
 ]  # fmt: skip
 
 
@@ -96,7 +96,7 @@ IDEAL = load(EngineSpec, "ideal")
         ({"metric": "decode_ms_per_token"}, {"step_s": 1.0}, "host"),
         ({"metric": "prefill_ms"}, {"request_s": 10.0}, "host"),
         ({"metric": "total_ms", "output_len": 2}, {"request_s": 10.0}, "host"),
-        ({"metric": "memory_gib"}, {}, "unknown"),
+        ({"metric": "memory_gib", "unit": "B"}, {}, "unknown"),
     ],
 )
 def test_the_term_that_takes_most_of_the_time(

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import json
 import re
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from llm_perf_model.graph import build, parameters
-from llm_perf_model.specs.base import FileSpec
+from llm_perf_model.specs.base import CoefficientSpec, FileSpec
 from llm_perf_model.specs.catalog import FOLDERS, folder_of, load, names
+from llm_perf_model.specs.collective import CollectiveSpec
 from llm_perf_model.specs.engine import EngineSpec
 from llm_perf_model.specs.gpu import GpuSpec
 from llm_perf_model.specs.kernels import KernelSpec
 from llm_perf_model.specs.link import LinkSpec
 from llm_perf_model.specs.model import ModelSpec
-from llm_perf_model.specs.precision import PrecisionSpec
+from llm_perf_model.specs.precision import PrecisionSpec, Scheme
+from llm_perf_model.validation.fit import bounds_of, free_fields, value_at
+
+from .strategies import PRECISIONS
 
 FILES = [(kind, path) for kind in FOLDERS for path in sorted(folder_of(kind).glob("*.json"))]
 EVERY_FILE = pytest.mark.parametrize(
@@ -196,9 +201,37 @@ def test_capacity_is_that_of_the_name(name: str) -> None:
 def test_numbers_of_a_link_are_plausible(name: str) -> None:
     link = load(LinkSpec, name)
     assert 1e9 <= link.bytes_per_s <= 2e12
-    assert 0.0 < link.start_s <= 100e-6
-    assert 0.0 < link.hop_s <= 100e-6
     assert 2010 <= link.launch_year <= 2035
+
+
+@EVERY_LINK
+def test_exchanges_over_the_kind_of_a_link_have_coefficients(name: str) -> None:
+    """And every file of them is of a kind that some link has."""
+    assert load(LinkSpec, name).kind in names(CollectiveSpec)
+    assert set(names(CollectiveSpec)) == {load(LinkSpec, link).kind for link in names(LinkSpec)}
+
+
+@pytest.mark.parametrize("name", names(CollectiveSpec))
+def test_numbers_of_exchanges_are_plausible(name: str) -> None:
+    """At 1.5 GHz an exchange starts within 50 us, and a step within 10 us on a fabric and 100 us elsewhere."""
+    reached = load(CollectiveSpec, name)
+    hz = 1.5e9
+    assert reached.start_cycles / hz <= 50e-6
+    assert reached.hop_cycles / hz <= (10e-6 if name == "fabric" else 100e-6)
+    assert reached.chunk_cycles / hz <= 20e-6
+    assert 0.3 <= reached.link_efficiency <= 1.0
+    if reached.one_kernel is not None:
+        one = reached.one_kernel
+        assert one.start_cycles < reached.start_cycles
+        assert one.rank_cycles < one.barrier_cycles < one.start_cycles
+        assert 1e5 <= one.max_bytes <= 1e9
+
+
+def test_a_fabric_is_quicker_than_a_bus() -> None:
+    fabric, bus = (load(CollectiveSpec, name) for name in ("fabric", "bus"))
+    assert fabric.start_cycles < bus.start_cycles
+    assert fabric.hop_cycles < bus.hop_cycles
+    assert (fabric.one_kernel is None, bus.one_kernel is None) == (False, True)
 
 
 def test_every_link_but_networks_is_that_of_a_device() -> None:
@@ -245,9 +278,34 @@ def test_a_precision_runs_on_some_device(name: str) -> None:
 
 @pytest.mark.parametrize("name", names(PrecisionSpec))
 def test_a_precision_stores_between_half_a_byte_and_eight(name: str) -> None:
-    precision = load(PrecisionSpec, name)
-    for stored in (precision.weight_bytes, precision.activation_bytes, precision.kv_bytes):
+    p = load(PrecisionSpec, name)
+    for stored in (p.weight_bytes, p.activation_bytes, p.kv_bytes, p.read_bytes, p.wide_bytes):
         assert 0.5 <= stored <= 8.0
+    assert p.weight_bytes <= p.wide_bytes
+    assert p.read_bytes <= p.activation_bytes
+
+
+@pytest.mark.parametrize("name", names(PrecisionSpec))
+def test_a_scheme_is_that_of_the_widths(name: str) -> None:
+    """Plain products have equal operands; weights alone are narrow, or inputs too, of a tensor unit as narrow."""
+    p = load(PrecisionSpec, name)
+    narrow_weights, narrow_inputs = p.weight_bytes < p.wide_bytes, p.read_bytes < p.activation_bytes
+    assert narrow_weights == (p.scheme != "plain")
+    assert narrow_inputs == (p.scheme in {"int8", "fp8", "fp8_block"}) == bool(p.wide_gemm_peaks)
+    assert not p.narrowing_pass or narrow_inputs
+    eighths = {"int8_weights": 8, "int4_weights": 4, "int8": 8, "fp8": 8, "fp8_block": 8}.get(p.scheme)
+    if eighths is not None:
+        assert p.weight_bytes == pytest.approx(eighths / 8.0, rel=0.05)
+    for peak in p.gemm_peaks if narrow_inputs else ():
+        assert peak.endswith(p.scheme.removesuffix("_block"))
+
+
+def test_every_scheme_has_a_precision() -> None:
+    assert {load(PrecisionSpec, name).scheme for name in names(PrecisionSpec)} == set(get_args(Scheme))
+
+
+def test_precisions_of_the_strategies_are_those_of_every_scheme() -> None:
+    assert {load(PrecisionSpec, name).scheme for name in PRECISIONS} == set(get_args(Scheme))
 
 
 @pytest.mark.parametrize("name", names(EngineSpec))
@@ -267,38 +325,77 @@ def test_overheads_of_an_engine_are_plausible(name: str) -> None:
 def test_a_slow_path_is_slower_than_the_fast_one(name: str) -> None:
     engine = load(EngineSpec, name)
     if engine.slow_attention_memory_efficiency is not None:
-        generation = load(KernelSpec, "ampere").attention_memory_efficiency
+        generation = load(KernelSpec, "ampere").attention.memory_efficiency
         assert engine.slow_attention_memory_efficiency < (engine.attention_memory_efficiency or generation)
 
 
 @pytest.mark.parametrize("name", names(EngineSpec))
-def test_every_record_file_of_a_fit_exists(name: str) -> None:
-    for fit in load(EngineSpec, name).fits:
+def test_kernels_of_an_engine_are_within_a_factor_of_the_generations(name: str) -> None:
+    engine = load(EngineSpec, name)
+    for ratio in (engine.compute_ratio, engine.memory_ratio):
+        assert ratio is None or 0.02 < ratio < 2.0
+    assert not (engine.flat and engine.compute_ratio)
+
+
+COEFFICIENTS = [(kind, name) for kind in (EngineSpec, KernelSpec, CollectiveSpec) for name in names(kind)]
+
+
+@pytest.mark.parametrize(("kind", "name"), COEFFICIENTS)
+def test_every_record_file_of_a_fit_exists(kind: type[CoefficientSpec], name: str) -> None:
+    for fit in load(kind, name).fits:
         for record in fit.records:
             assert not record.startswith("records/") or (folder_of(EngineSpec).parent / record).is_file()
 
 
+@pytest.mark.parametrize(("kind", "name"), COEFFICIENTS)
+def test_a_fitted_coefficient_lies_inside_the_bounds(kind: type[CoefficientSpec], name: str) -> None:
+    """Of each file that ships: at a bound, a fit has told nothing but the bound."""
+    spec = load(kind, name)
+    for field in free_fields(spec):
+        low, high = bounds_of(field)
+        assert 1.001 * low < value_at(spec, field) < high / 1.001, field
+
+
 @pytest.mark.parametrize("name", names(KernelSpec))
 def test_kernels_of_a_generation_are_plausible(name: str) -> None:
-    """Larger tiles load fewer bytes a FLOP, so they come first and reach more of the peak."""
+    """A kernel starts in microseconds; a wave of blocks adds no more; widening weights costs no more than half."""
     kernels = load(KernelSpec, name)
-    areas = [tile.rows * tile.columns for tile in kernels.gemm_tiles]
-    reached = [tile.compute_efficiency for tile in kernels.gemm_tiles]
-    assert areas == sorted(areas, reverse=True)
-    assert reached == sorted(reached, reverse=True)
     assert 1e-6 <= kernels.kernel_start_s <= 20e-6
+    for gemm in (kernels.gemm, kernels.vector_gemm):
+        assert 0.3 <= gemm.compute_efficiency <= 1.0
+        assert 0.5 <= gemm.memory_efficiency <= 1.0
+        assert gemm.wave_s <= 20e-6
+        assert gemm.split_s <= 20e-6
+    for scheme, changed in kernels.schemes.items():
+        assert 0.5 * kernels.gemm.compute_efficiency <= changed.compute_efficiency <= 1.0, scheme
+        assert (changed.depth_cycles is None) or changed.depth_cycles <= 50.0
+    assert kernels.attention.query_rows in (64, 128, 256, 512)
+    assert kernels.attention.key_rows in (16, 32, 64, 128, 256, 512)
+    assert 0.3 <= kernels.attention.compute_efficiency <= 1.0
+    assert 0.3 <= kernels.attention.memory_efficiency <= 1.0
+    assert set(kernels.experts.compute_efficiency) >= {"plain"}
+    assert kernels.elementwise.gathered_values_per_cycle <= 64.0
 
 
-def test_each_generation_belongs_to_one_file_of_kernels() -> None:
-    owners = [word for name in names(KernelSpec) for word in (name, *load(KernelSpec, name).aliases)]
-    assert len(owners) == len(set(owners))
-    assert set(owners) == {load(GpuSpec, name).generation for name in names(GpuSpec)}
+def test_kernels_are_named_as_the_generations_of_devices() -> None:
+    """One file each, and none without a device."""
+    assert set(names(KernelSpec)) == {load(GpuSpec, name).generation for name in names(GpuSpec)}
+    assert all(load(KernelSpec, name).aliases == () for name in names(KernelSpec))
+
+
+def test_every_folder_of_data_travels_with_the_package() -> None:
+    project = tomllib.loads((folder_of(EngineSpec).parent / "pyproject.toml").read_text(encoding="utf-8"))
+    included = project["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
+    folders = {folder for _, folder in FOLDERS.values()} | {"records"}
+    assert included == {folder: f"llm_perf_model/data/{folder}" for folder in folders}
 
 
 def test_the_ideal_engine_loses_nothing() -> None:
     ideal = load(EngineSpec, "ideal")
+    assert ideal.flat
     losses = {field: getattr(ideal, field) for field in EngineSpec.model_fields if field.endswith("_efficiency")}
     assert losses.pop("slow_attention_memory_efficiency") is None
+    assert ideal.compute_ratio is ideal.memory_ratio is None
     assert ideal.fast_head_dims is None
     assert set(losses.values()) == {1.0}
     times = [field for field in EngineSpec.model_fields if field.endswith("_s")]
@@ -307,7 +404,8 @@ def test_the_ideal_engine_loses_nothing() -> None:
     )
     assert ideal.reserve_bytes == 0.0
     assert (ideal.attention_split, ideal.synchronous, ideal.cache_growth) == (True, False, "in_place")
-    assert (ideal.passes, ideal.staged_positions) == ({}, frozenset())
+    assert (ideal.passes, ideal.staged_positions, ideal.kernels) == ({}, frozenset(), None)
+    assert (ideal.compute_ratio, ideal.memory_ratio, ideal.attention_padded) == (None, None, False)
 
 
 def test_every_default_of_a_request_is_in_the_catalogue() -> None:

@@ -20,24 +20,29 @@ from pydantic import BaseModel
 import llm_perf_model as lpm
 from llm_perf_model.breakdown import Line
 from llm_perf_model.case import Case
+from llm_perf_model.estimate import Bounds
 from llm_perf_model.generate import Phase
 from llm_perf_model.graph import Node, parameters
-from llm_perf_model.machine import Connection, Machine, Rate, TileRate
+from llm_perf_model.intervals import Interval
+from llm_perf_model.machine import Connection
 from llm_perf_model.memory import Memory
 from llm_perf_model.ops.base import AbstractOp, Cost, Product
 from llm_perf_model.ops.batch import Batch, Group
-from llm_perf_model.roofline import Run, Timing, Totals, Work
+from llm_perf_model.rates import AttentionRate, BlockRate, Exchange, Machine, OneKernel, PassRate, Rate
+from llm_perf_model.roofline import Run, Step, Timing, Totals, Work
 from llm_perf_model.specs.base import FileSpec, Spec
 from llm_perf_model.specs.catalog import FOLDERS, load
 from llm_perf_model.specs.catalog import names as catalogue
+from llm_perf_model.specs.collective import CollectiveSpec
 from llm_perf_model.specs.engine import EngineSpec
 from llm_perf_model.specs.kernels import KernelSpec
 from llm_perf_model.specs.request import Request
 from llm_perf_model.specs.workload import WorkloadSpec
-from llm_perf_model.validation.compare import Errors, Score, Unmapped, Validation
+from llm_perf_model.validation.compare import Errors, OperatorScore, Score, Unmapped, Validation
+from llm_perf_model.validation.crossing import CrossValidation
 from llm_perf_model.validation.mapping import Mapped
+from llm_perf_model.validation.operators import Timed
 from llm_perf_model.validation.records import Problem, Record
-from llm_perf_model.validation.run import CrossValidation
 
 from .strategies import op_types
 
@@ -240,6 +245,31 @@ def test_the_page_of_engines_shows_the_coefficients_of_the_files(name: str) -> N
             assert f"| `{field}` | {getattr(load(EngineSpec, name), field):.4g} |" in section
 
 
+def test_the_figures_of_kernels_and_engines_are_those_of_the_files() -> None:
+    """`python docs/write_figures.py` writes them."""
+    sys.path.insert(0, str(ROOT / "docs"))
+    try:
+        from write_figures import pages
+    finally:
+        sys.path.remove(str(ROOT / "docs"))
+    for path, text in pages().items():
+        assert path.read_text(encoding="utf-8") == text, path.name
+
+
+@pytest.mark.parametrize("kind", [KernelSpec, CollectiveSpec], ids=lambda kind: kind.__name__)
+def test_the_page_of_kernels_names_every_file(kind: type[FileSpec]) -> None:
+    text = (ROOT / "docs" / "kernels.md").read_text(encoding="utf-8")
+    for name in catalogue(kind):
+        assert re.search(rf"\b{re.escape(name)}\b", text), name
+
+
+@pytest.mark.parametrize("name", [name for name in catalogue(EngineSpec) if load(EngineSpec, name).like])
+def test_an_engine_like_another_says_so(name: str) -> None:
+    text = (ROOT / "docs" / "engines.md").read_text(encoding="utf-8")
+    section = text.split(f"\n## {name}\n", 1)[1].split("\n## ", 1)[0]
+    assert section.strip().startswith(f"Like `{load(EngineSpec, name).like}`")
+
+
 def test_the_page_of_engines_shows_the_errors_of_the_page_of_validation() -> None:
     text, page = ((ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("engines.md", "validation.md"))
     row = r"^\| ([\w-]+): (?:fitted|left out) \| .+? \| ([\d.]+ %) \| .+ \| ([\d.]+ %) \| [-+][\d.]+ % \|$"
@@ -252,16 +282,17 @@ def test_the_page_of_engines_shows_the_errors_of_the_page_of_validation() -> Non
 
 def test_the_page_of_engines_has_a_section_for_each() -> None:
     text = (ROOT / "docs" / "engines.md").read_text(encoding="utf-8")
-    assert set(catalogue(EngineSpec)) == set(re.findall(r"^## ([a-z-]+)$", text, re.MULTILINE))
+    assert set(catalogue(EngineSpec)) == set(re.findall(r"^## ([a-z0-9.-]+)$", text, re.MULTILINE))
 
 
 # Names
 
 
 CLASSES: list[type] = [
-    Cost, Timing, Totals, Line, Memory, Machine, Rate, Connection, Case, Node, Run, Work, Group, Batch, Phase,
-    lpm.Estimate, Request, WorkloadSpec, lpm.LayoutSpec, FileSpec, AbstractOp, *op_types(), Product, TileRate,
-    Record, Problem, Mapped, Score, Unmapped, Validation, Errors, CrossValidation,
+    Cost, Timing, Step, Totals, Line, Memory, Machine, Rate, BlockRate, AttentionRate, PassRate, Exchange, OneKernel,
+    Connection, Case, Node, Run, Work, Group, Batch, Phase, lpm.Estimate, Request, WorkloadSpec, lpm.LayoutSpec,
+    FileSpec, AbstractOp, *op_types(), Product, Bounds, Interval, Record, Problem, Mapped, Timed, Score, OperatorScore,
+    Unmapped, Validation, Errors, CrossValidation,
 ]  # fmt: skip
 
 
@@ -273,9 +304,9 @@ def spec_classes(base: type[Spec] = Spec) -> Iterator[type[Spec]]:
 
 
 def fields_of(cls: type) -> set[str]:
-    """Fields, and public properties that the class itself adds; a file's common fields have a table of their own."""
+    """Fields and public properties that the class itself adds; those of its bases have tables of their own."""
     if issubclass(cls, BaseModel):
-        inherited = set(FileSpec.model_fields) if issubclass(cls, FileSpec) and cls is not FileSpec else set()
+        inherited = {field for base in cls.__bases__ for field in getattr(base, "model_fields", {})}
         names = set(cls.model_fields) - inherited
     elif dataclasses.is_dataclass(cls):
         names = {field.name for field in dataclasses.fields(cls)}
@@ -333,9 +364,10 @@ def json_keys(value: Any) -> Iterator[str]:
 
 
 UNIT_OF_SUFFIX = {
-    "_tokens_per_s": "tokens/s", "_bytes_per_s": "bytes/s", "_flops_per_s": "FLOP/s", "_bits_per_s_per_pin": "bit/s",
-    "_bytes": "bytes", "_bits": "bits", "_tokens": "tokens", "_hz": "Hz", "_w": "W", "_j": "J",
-    "_efficiency": "fraction", "_utilisation": "fraction", "_s": "s",
+    "_tokens_per_s": "tokens/s", "_bytes_per_s": "bytes/s", "_flops_per_s": "FLOP/s", "_values_per_s": "values/s",
+    "_bits_per_s_per_pin": "bit/s", "_bytes_per_cycle": "bytes/cycle", "_values_per_cycle": "values/cycle",
+    "_cycles": "cycles", "_ratio": "ratio", "_bytes": "bytes", "_bits": "bits", "_tokens": "tokens", "_hz": "Hz",
+    "_w": "W", "_j": "J", "_efficiency": "fraction", "_utilisation": "fraction", "_s": "s",
 }  # fmt: skip
 """Longest first where one ends in another."""
 
@@ -358,6 +390,14 @@ def test_the_python_names_of_all_pages_exist() -> None:
         for name in re.findall(r"`([\w.]+)`", names):
             for part in name.split("."):
                 assert re.search(rf"(def|class) {part}\b", source), f"{path}: {name}"
+
+
+def test_every_key_of_a_convention_is_described() -> None:
+    page = (ROOT / "records" / "README.md").read_text(encoding="utf-8")
+    section = page.split("\n## Conventions\n", 1)[1].split("\n## ", 1)[0]
+    rules = json.loads((ROOT / "records" / "conventions.json").read_text(encoding="utf-8"))
+    described = set(re.findall(r"`(\w+)`", "".join(re.findall(r"^\| ([^|]+) \|", section, re.MULTILINE))))
+    assert {key for rule in rules for key in rule} <= described
 
 
 # Diffs of docs/adding.md
@@ -402,9 +442,14 @@ def changed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+def additions(folder: str) -> list[str]:
+    """Files of a folder that the page adds, in its order."""
+    return [path for path, hunks in changes() if path.startswith(f"{folder}/") and is_new(hunks)]
+
+
 def added(root: Path, folder: str) -> str:
-    (path,) = [root / path for path, hunks in changes() if path.startswith(f"{folder}/") and is_new(hunks)]
-    return str(path)
+    """The first of them."""
+    return str(root / additions(folder)[0])
 
 
 def run(root: Path, code: str) -> str:
@@ -416,11 +461,17 @@ def run(root: Path, code: str) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("kind", FOLDERS, ids=lambda kind: kind.__name__)
-def test_an_added_file_loads_under_its_own_name(kind: type[FileSpec], changed: Path) -> None:
-    path = Path(added(changed, FOLDERS[kind][1]))
-    assert load(kind, str(path)).name == path.stem
-    assert not (ROOT / FOLDERS[kind][1] / path.name).exists(), "the page adds what the catalogue has"
+ADDED = [(kind, path) for kind, (_, folder) in FOLDERS.items() for path in additions(folder)]
+
+
+def test_the_page_adds_a_file_of_every_kind() -> None:
+    assert {kind for kind, _ in ADDED} == set(FOLDERS)
+
+
+@pytest.mark.parametrize(("kind", "path"), ADDED, ids=[path for _, path in ADDED])
+def test_an_added_file_loads_under_its_own_name(kind: type[FileSpec], path: str, changed: Path) -> None:
+    assert load(kind, str(changed / path)).name == Path(path).stem
+    assert not (ROOT / path).exists(), "the page adds what the catalogue has"
 
 
 @pytest.mark.parametrize(
@@ -440,13 +491,23 @@ def test_an_added_file_answers_by_path(flag: str, folder: str, changed: Path) ->
     assert 0.0 < e.ttft_s < e.total_s < 60.0
 
 
-def test_the_added_model_has_its_published_parameters(changed: Path) -> None:
-    e = lpm.estimate(model=added(changed, "model_configs"))
-    assert parameters(e.case.graph) == pytest.approx(e.case.model.parameters, rel=1e-9)
+@pytest.mark.parametrize("path", additions("model_configs"))
+def test_an_added_model_has_its_published_parameters(path: str, changed: Path) -> None:
+    e = lpm.estimate(model=str(changed / path))
+    rounded = any(group.ffn.kind == "moe" for group in e.case.model.layers)
+    assert parameters(e.case.graph) == pytest.approx(e.case.model.parameters, rel=2e-3 if rounded else 1e-9)
+
+
+def test_the_added_models_are_a_plain_one_one_with_experts_and_an_encoder(changed: Path) -> None:
+    plain, experts, encoder = (lpm.estimate(str(changed / path)) for path in additions("model_configs"))
+    assert {node.name for node in plain.case.graph} >= {"ffn_gate_up", "ffn_down"}
+    assert {node.name for node in experts.case.graph} >= {"router", "shared_ffn_down", "experts_down"}
+    assert encoder.decode_steps == 0.0
+    assert encoder.memory.kv_cache_bytes == 0.0
 
 
 def test_the_added_files_answer_by_name(changed: Path) -> None:
-    kinds = [kind for kind in FOLDERS if kind is not KernelSpec]
+    kinds = [kind for kind in FOLDERS if kind not in {KernelSpec, CollectiveSpec}]
     given = {FOLDERS[kind][0].lower(): Path(added(changed, FOLDERS[kind][1])).stem for kind in kinds}
     asked = {**given, "tp": 2, "batch_size": 1, "input_len": 64, "output_len": 8, "gpu": "a100-sxm-80gb"}
     assert float(run(changed, f"import llm_perf_model as lpm; print(lpm.estimate(**{asked!r}).total_s)")) > 0.0
@@ -455,14 +516,64 @@ def test_the_added_files_answer_by_name(changed: Path) -> None:
 
 
 def test_the_added_kernels_are_those_of_their_generation(changed: Path) -> None:
-    name = Path(added(changed, "kernel_configs")).stem
+    (name,) = (Path(path).stem for path in additions("kernel_configs"))
+    gpu = Path(additions("gpu_configs")[-1]).stem
     code = (
         "import llm_perf_model as lpm\n"
-        "e = lpm.estimate('llama-3.2-3b', gpu='rtx-4090', engine='generic-fused')\n"
-        "print(e.case.kernels.name, e.case.gpu.generation, len(e.machine.tiles), e.total_s > 0.0)"
+        f"e = lpm.estimate('llama-3.2-3b', gpu='{gpu}', engine='generic-fused')\n"
+        "print(e.case.kernels.name, e.case.gpu.generation, e.case.kernels.like, e.total_s > 0.0)"
     )
-    tiles = len(load(KernelSpec, added(changed, "kernel_configs")).gemm_tiles)
-    assert run(changed, code).split() == [name, name, str(tiles), "True"]
+    assert run(changed, code).split() == [name, name, "cdna2", "True"]
+
+
+def test_the_fitted_kernels_take_the_rest_from_another_generation(changed: Path) -> None:
+    own, other = load(KernelSpec, added(changed, "kernel_configs")), load(KernelSpec, "cdna2")
+    assert {field.split(".")[0] for fit in own.fits for field in fit.fields} == {"gemm"}
+    assert own.gemm != other.gemm
+    assert (own.attention, own.elementwise, own.kernel_start_s) == (
+        other.attention,
+        other.elementwise,
+        other.kernel_start_s,
+    )
+
+
+def test_the_engine_like_another_differs_where_it_says_so(changed: Path) -> None:
+    first, second = (load(EngineSpec, str(changed / path)) for path in additions("engine_configs"))
+    assert (first.like, second.like) == (None, "vllm")
+    other = load(EngineSpec, second.like)
+    assert second.step_s != other.step_s
+    assert second.sequence_s == other.sequence_s
+
+
+def test_the_added_scheme_reads_narrow_weights(changed: Path) -> None:
+    wide, narrow = (str(changed / path) for path in additions("precision_configs"))
+    seconds = [lpm.estimate("llama-3.1-8b", engine="generic-fused", precision=p).decode_s for p in (wide, narrow)]
+    assert seconds[1] < 0.6 * seconds[0]
+
+
+def test_the_added_kind_of_link_has_exchanges_of_its_own(changed: Path) -> None:
+    (path,) = additions("collective_configs")
+    code = (
+        "import llm_perf_model as lpm\n"
+        "from llm_perf_model.specs.catalog import load\n"
+        "from llm_perf_model.specs.collective import CollectiveSpec\n"
+        "e = lpm.estimate('llama-3.1-8b', gpu='tpu-v5p', engine='vllm', precision='bf16', tp=4)\n"
+        f"own, other = load(CollectiveSpec, '{Path(path).stem}'), load(CollectiveSpec, 'fabric')\n"
+        "hop = abs(e.machine.exchange.hop_s * e.case.gpu.boost_hz - own.hop_cycles) < 1e-6\n"
+        "print(e.case.link.kind, own.start_cycles == other.start_cycles, e.machine.one_kernel, hop)"
+    )
+    assert run(changed, code).split() == [Path(path).stem, "True", "None", "True"]
+
+
+def test_the_added_operators_are_timed_with_the_added_convention(changed: Path) -> None:
+    code = (
+        "from llm_perf_model.validation.run import held_against\n"
+        "from llm_perf_model.validation.mapping import map_record\n"
+        f"runs, operators = (held_against(path) for path in {additions('records')!r})\n"
+        "print({map_record(score.record).request['output_len'] for score in runs.scores})\n"
+        "print([score.row.launch_s for score in operators.operators], operators.unmapped, operators.problems)"
+    )
+    assert run(changed, code).splitlines() == ["{33}", "[2e-05, 2e-05] () ()"]
 
 
 def test_the_added_records_are_scored(changed: Path) -> None:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 import llm_perf_model as lpm
 from llm_perf_model.energy import tdp_energy_j
-from llm_perf_model.machine import Machine
+from llm_perf_model.rates import Machine
 
 from .strategies import machines
 

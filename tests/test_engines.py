@@ -144,7 +144,8 @@ def test_stages_compute_as_long_as_one_device_and_pass_activations_on(name: str,
         assert alone.comm_bytes == alone.comm_s == 0.0
         assert shared.comm_bytes == passes * (stages - 1) * tokens * hidden * 2
         m = split.machine
-        transfer_s = passes * (stages - 1) * (m.link_start_s + m.link_hop_s) + shared.comm_bytes / m.link_bytes_per_s
+        link = m.exchange
+        transfer_s = passes * (stages - 1) * (link.start_s + link.hop_s) + shared.comm_bytes / link.bytes_per_s
         assert shared.comm_s == pytest.approx(transfer_s, rel=1e-12)
         if alone.host_s == shared.host_s == 0.0:
             assert shared.time_s == pytest.approx(alone.time_s + transfer_s, rel=1e-12)

@@ -5,18 +5,23 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
 import llm_perf_model as lpm
 from llm_perf_model.errors import RequestError
 from llm_perf_model.specs.catalog import load
 from llm_perf_model.specs.engine import EngineSpec
-from llm_perf_model.validation import fit
-from llm_perf_model.validation.compare import Score, Validation, score
-from llm_perf_model.validation.fit import BOUNDS, free_fields, leave_one_out, refit, with_values
-from llm_perf_model.validation.run import GROUPS, cross_validation, fitted_rows
+from llm_perf_model.specs.kernels import KernelSpec
+from llm_perf_model.validation import engine_fit
+from llm_perf_model.validation.compare import Errors, Score, Validation, score
+from llm_perf_model.validation.crossing import RUN_GROUPS, cross_validation, fitted_rows
+from llm_perf_model.validation.engine_fit import leave_one_out, refit
+from llm_perf_model.validation.fit import BOUNDS, STARTS, bounds_of, free_fields, solve, value_at, with_values
 
 FITTED = [
     name
@@ -66,6 +71,14 @@ def test_a_shipped_coefficient_is_what_a_fit_of_the_shipped_records_gives(held: 
 
 
 @every_fit
+def test_the_stated_error_is_that_on_the_rows(held: Validation, name: str) -> None:
+    engine = load(EngineSpec, name)
+    e = Errors.of(name, [score(s.record, s.mapped, engine).error for s in fitted_rows(held, engine)])
+    figures = f"median {e.median:.1%}, mean {e.mean:.1%}, worst {e.worst:.1%} on these rows"
+    assert {entry.error for entry in engine.fits} == {figures}
+
+
+@every_fit
 def test_free_coefficients_are_few_beside_the_rows(held: Validation, name: str) -> None:
     engine = load(EngineSpec, name)
     free, rows = len(free_fields(engine)), len(fitted_rows(held, engine))
@@ -78,7 +91,7 @@ def test_free_coefficients_are_few_beside_the_rows(held: Validation, name: str) 
 def test_a_fitted_coefficient_lies_inside_the_bounds(name: str) -> None:
     engine = load(EngineSpec, name)
     for field in free_fields(engine):
-        low, high = next(bounds for ending, bounds in BOUNDS.items() if field.endswith(ending))
+        low, high = bounds_of(field)
         assert 1.001 * low < getattr(engine, field) < high / 1.001, field
 
 
@@ -103,7 +116,7 @@ def test_a_run_counts_once_and_only_of_the_engine_itself(held: Validation, name:
 @pytest.mark.parametrize(("name", "by"), [("eet", "batch"), ("eet", "model"), ("pytorch-forward", "device")])
 def test_left_out_rows_have_no_say(held: Validation, monkeypatch: pytest.MonkeyPatch, name: str, by: str) -> None:
     """The coefficients fitted without a group stay the same whatever the values of that group are."""
-    engine, group = load(EngineSpec, name), GROUPS[by]
+    engine, group = load(EngineSpec, name), RUN_GROUPS[by]
     scores = fitted_rows(held, engine)
     first = group(scores[0])
     fits: list[list[float]] = []
@@ -114,7 +127,7 @@ def test_left_out_rows_have_no_say(held: Validation, monkeypatch: pytest.MonkeyP
         fits.append(coefficients(refit(spec, rows)))
         return with_values(spec, free_fields(spec), fits[-1])
 
-    monkeypatch.setattr(fit, "refit", recorded)
+    monkeypatch.setattr(engine_fit, "refit", recorded)
     clean = leave_one_out(engine, scores, group)
     (honest,) = fits
     fits.clear()
@@ -129,18 +142,18 @@ def test_left_out_rows_have_no_say(held: Validation, monkeypatch: pytest.MonkeyP
 def test_each_row_is_left_out_once(held: Validation) -> None:
     engine = load(EngineSpec, "eet")
     scores = fitted_rows(held, engine)
-    rows = leave_one_out(engine, scores, GROUPS["batch"])
+    rows = leave_one_out(engine, scores, RUN_GROUPS["batch"])
     assert sorted(id(s) for _, s in rows) == sorted(id(s) for s in scores)
 
 
 def test_one_group_leaves_nothing_to_fit(held: Validation) -> None:
     engine = load(EngineSpec, "fastertransformer")
-    assert leave_one_out(engine, fitted_rows(held, engine), GROUPS["model"]) == []
+    assert leave_one_out(engine, fitted_rows(held, engine), RUN_GROUPS["model"]) == []
 
 
 def left_out_errors(held: Validation, name: str) -> list[float]:
     engine = load(EngineSpec, name)
-    return [abs(error) for error, _ in leave_one_out(engine, fitted_rows(held, engine), GROUPS["model"])]
+    return [abs(error) for error, _ in leave_one_out(engine, fitted_rows(held, engine), RUN_GROUPS["model"])]
 
 
 def test_eet_without_a_model(held: Validation) -> None:
@@ -157,6 +170,122 @@ def test_forward_passes_without_a_model(held: Validation) -> None:
     assert float(np.mean(errors)) <= 0.08
 
 
+# Coefficients by their names.
+
+AMPERE = load(KernelSpec, "ampere")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("kernel_start_s", 2e-6),
+        ("gemm.wave_s", 3e-6),
+        ("attention.compute_efficiency", 0.25),
+        ("schemes.int8.memory_efficiency", 0.5),
+        ("experts.compute_efficiency.plain", 0.125),
+    ],
+)
+def test_a_value_is_put_where_it_is_read_and_nowhere_else(field: str, value: float) -> None:
+    changed = with_values(AMPERE, [field], [value])
+    assert value_at(changed, field) == value != value_at(AMPERE, field)
+    assert with_values(changed, [field], [value_at(AMPERE, field)]) == AMPERE
+    head = field.split(".", maxsplit=1)[0]
+    other = [name for name in KernelSpec.model_fields if name != head]
+    assert all(getattr(changed, name) == getattr(AMPERE, name) for name in other)
+
+
+def test_several_values_of_one_part_are_put_together() -> None:
+    fields = ("gemm.wave_s", "gemm.split_s", "schemes.int8.compute_efficiency", "schemes.int8.memory_efficiency")
+    changed = with_values(AMPERE, fields, (1.0, 2.0, 0.3, 0.4))
+    assert (changed.gemm.wave_s, changed.gemm.split_s) == (1.0, 2.0)
+    int8 = AMPERE.schemes["int8"].model_copy(update={"compute_efficiency": 0.3, "memory_efficiency": 0.4})
+    assert changed.schemes == {**AMPERE.schemes, "int8": int8}
+    with pytest.raises(ValueError, match="zip"):
+        with_values(AMPERE, fields, (1.0, 2.0))
+
+
+@pytest.mark.parametrize(
+    ("field", "ending"),
+    [
+        ("link_efficiency", "_efficiency"),
+        ("kernel_start_s", "start_s"),
+        ("half_layer_s", "half_layer_s"),
+        ("layer_s", "layer_s"),
+        ("hop_cycles", "_cycles"),
+        ("schemes.fp8_block.depth_cycles", "depth_cycles"),
+        ("gemm.load_bytes_per_cycle", "load_bytes_per_cycle"),
+        ("elementwise.cache_bytes_per_cycle", "_bytes_per_cycle"),
+        ("elementwise.row_values_per_cycle", "_values_per_cycle"),
+        ("experts.compute_efficiency.fp8", "compute_efficiency."),
+        ("staged_bytes_per_s", "bytes_per_s"),
+        ("memory_ratio", "_ratio"),
+        ("concat_values_per_clock_per_sm", "_per_clock_per_sm"),
+    ],
+)
+def test_the_longest_ending_that_fits_sets_the_bounds(field: str, ending: str) -> None:
+    assert bounds_of(field) == BOUNDS[ending]
+    low, high = bounds_of(field)
+    assert 0.0 < low < high
+
+
+def test_a_coefficient_without_bounds_cannot_be_fitted() -> None:
+    with pytest.raises(RequestError, match="reserve_bytes cannot be fitted: no bounds are known for it"):
+        bounds_of("reserve_bytes")
+
+
+# Least squares.
+
+POINTS = np.array([1.0, 2.0, 4.0, 8.0, 16.0])
+
+
+@given(st.floats(2e-6, 2e-2), st.floats(2e-6, 5e-3))
+def test_known_values_are_recovered_from_any_place(step_s: float, sequence_s: float) -> None:
+    """A line, seen as logarithms: what a step adds, and what each sequence does."""
+    known = np.log(step_s + sequence_s * POINTS)
+    fields = ("step_s", "sequence_s")
+    bounds = np.array([bounds_of(field) for field in fields])
+    assume(bool(np.all(bounds[:, 0] * 1.1 < (step_s, sequence_s))))
+    solution = solve(lambda values: np.log(values[0] + values[1] * POINTS) - known, fields)
+    assert solution.values == pytest.approx((step_s, sequence_s), rel=1e-3)
+    assert np.abs(solution.residuals).max() < 1e-5
+    assert np.shape(solution.jacobian) == (5, 2)
+
+
+def test_a_solution_stays_inside_the_bounds() -> None:
+    low, high = bounds_of("step_s")
+    for target, bound in ((1e-9, low), (1e9, high)):
+        (value,) = solve(lambda values, t=target: np.log(values / t), ("step_s",)).values  # type: ignore[misc]
+        assert value == pytest.approx(bound, rel=1e-3)
+
+
+def test_a_start_is_taken_where_there_is_one() -> None:
+    """Two valleys: the nearer one is found from a start, the deeper one from several places."""
+    low, high = np.log(bounds_of("step_s"))
+    shallow, deep = low + 0.9 * (high - low), low + 0.25 * (high - low)
+
+    def residuals(values: Any) -> Any:
+        x = (np.log(values[0]) - low) / (high - low)
+        return np.array([min(abs(x - 0.9) + 0.01, abs(x - 0.25))])
+
+    (found,) = solve(residuals, ("step_s",), starts=[[np.exp(shallow - 0.01)]]).values
+    assert np.log(found) == pytest.approx(shallow, abs=0.3)
+    (found,) = solve(residuals, ("step_s",)).values
+    assert np.log(found) == pytest.approx(deep, abs=0.3)
+    assert 0.25 in STARTS
+
+
+def test_a_row_far_off_has_less_say_than_its_square() -> None:
+    """One row in five at twenty times its value moves the square fit far, the soft one little."""
+    measured = np.log(np.array([1e-3, 1e-3, 1e-3, 1e-3, 2e-2]))
+
+    def residuals(values: Any) -> Any:
+        return np.log(values[0]) - measured
+
+    square, soft = (solve(residuals, ("step_s",), loss=loss).values[0] for loss in ("linear", "soft_l1"))
+    assert square == pytest.approx(1e-3 * 20**0.2, rel=1e-3)
+    assert soft < 1.1e-3
+
+
 # What can go wrong.
 
 
@@ -166,7 +295,7 @@ def test_without_scipy_a_line_says_what_to_install(held: Validation, monkeypatch
     engine = load(EngineSpec, "eet")
     with pytest.raises(RequestError) as caught:
         refit(engine, fitted_rows(held, engine))
-    assert str(caught.value) == "a refit needs SciPy: pip install 'llm-perf-model[fit]'"
+    assert str(caught.value) == "a fit needs SciPy: pip install 'llm-perf-model[fit]'"
 
 
 def test_an_unknown_group_is_told(held: Validation) -> None:

@@ -13,9 +13,9 @@ import llm_perf_model as lpm
 from llm_perf_model.case import Case
 from llm_perf_model.generate import BOUNDS, Phase, decode, prefill
 from llm_perf_model.graph import Graph, Node, build
-from llm_perf_model.machine import Machine, Rate
 from llm_perf_model.ops.base import AbstractOp, Cost, Kind
 from llm_perf_model.ops.batch import UNLIMITED, Batch
+from llm_perf_model.rates import AttentionRate, Machine, Rate
 from llm_perf_model.roofline import Run, Timing, Totals, totals, walk
 from llm_perf_model.specs.attention import GroupedQueryAttention
 from llm_perf_model.specs.catalog import load
@@ -100,7 +100,7 @@ def balanced(flops_per_byte: float, dispatch_s: float = 0.0, kind: Kind = "atten
     """A machine whose attention turns from memory- to compute-bound at that intensity."""
     rates: dict[Kind, Rate] = {each: Rate(1e12, 1e11) for each in get_args(Kind)}
     rates[kind] = Rate(1e10, 1e10 / flops_per_byte)
-    return Machine(rates, 0.0, dispatch_s, 0.0, 1e10, 0.0, 0.0, 1e12, 1e11, 1e10, 0.0, 300.0)
+    return Machine(rates, 0.0, 0.0, dispatch_s, 0.0, 1e12, 1e11, 1e10, 0.0, 300.0)
 
 
 def attention_compute_bound(m: Machine, graph: Graph, w: Lengths) -> list[bool]:
@@ -166,7 +166,8 @@ def test_host_limit_and_bound_both_change_inside_the_run(
 def test_host_limit_and_bound_both_change_on_a_slow_path_and_with_idle_blocks(seqs: float, fraction: float) -> None:
     """The bound of an operator is that of its own rate and of the multiprocessors that its blocks keep busy."""
     slow = IDEAL.model_copy(update={"fast_head_dims": (128,), "slow_attention_memory_efficiency": 0.1})
-    kinds: tuple[tuple[EngineSpec, Kind], ...] = ((slow, "slow_attention"), (IDEAL, "attention"))
+    written = IDEAL.model_copy(update={"attention": "materialised"})
+    kinds: tuple[tuple[EngineSpec, Kind], ...] = ((slow, "slow_attention"), (written, "attention"))
     for engine, kind in kinds:
         graph, w = build(multi_query(), engine, HALF, 1), Lengths(seqs, 5.0, 90.0)
         node = next(node for node in graph if node.op.grows)
@@ -177,10 +178,35 @@ def test_host_limit_and_bound_both_change_on_a_slow_path_and_with_idle_blocks(se
             rate = m.rates[kind]
             faster = rate._replace(hbm_bytes_per_s=2.0 * rate.hbm_bytes_per_s)
             m = replace(m, attention_blocks=2.0 * 16.0 * seqs, rates={**m.rates, kind: faster})
-        assert [_only(node, m, batch).compute_bound_s > 0.0 for batch in batches] == [False, True]
-        times_s = [step.time_s for step in single_steps(graph, m, w)]
-        limit_s = times_s[0] + fraction * (times_s[-1] - times_s[0])
-        assert_sums_its_steps(graph, replace(m, dispatch_s=limit_s / kernels(graph)), w)
+        assert_both_change(graph, node, m, w, fraction)
+
+
+@pytest.mark.parametrize("window_tokens", [None, 70])
+@pytest.mark.parametrize("fraction", [0.2, 0.5, 0.8])
+@pytest.mark.parametrize("seqs", [1.0, 4.0, 64.0])
+def test_host_limit_and_bound_both_change_where_attention_comes_in_blocks(
+    seqs: float, fraction: float, window_tokens: int | None
+) -> None:
+    """A key costs a block's arithmetic a time, and the memory its bytes beside those of queries and results."""
+    graph, w = build(multi_query(window_tokens), IDEAL, HALF, 1), Lengths(seqs, 5.0, 90.0)
+    node = next(node for node in graph if node.op.grows)
+    free = replace(balanced(8.0), attention=AttentionRate(64.0, 0.0, 1e-9, 0.0, 1e30, 1e-6, 32.0, False), sms=16.0)
+    shares = [
+        timing.memory_s / timing.compute_s
+        for timing in (_only(node, free, Batch.uniform(seqs, 1.0, past)) for past in (5.0, 94.0))
+    ]
+    assert free.attention is not None
+    row_s = free.attention.row_s * (shares[0] * shares[1]) ** 0.5
+    assert_both_change(graph, node, replace(free, attention=free.attention._replace(row_s=row_s)), w, fraction)
+
+
+def assert_both_change(graph: Graph, node: Node, m: Machine, w: Lengths, fraction: float) -> None:
+    """The node turns compute-bound on the way, and somewhere else the device takes longer than the host."""
+    ends = [Batch.uniform(w.batch_size, 1.0, past) for past in (w.input_len, w.input_len + w.steps - 1.0)]
+    assert [_only(node, m, batch).compute_bound_s > 0.0 for batch in ends] == [False, True]
+    times_s = [step.time_s for step in single_steps(graph, m, w)]
+    limit_s = times_s[0] + fraction * (times_s[-1] - times_s[0])
+    assert_sums_its_steps(graph, replace(m, dispatch_s=limit_s / kernels(graph)), w)
 
 
 def _only(node: Node, m: Machine, batch: Batch) -> Timing:

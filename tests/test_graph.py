@@ -8,19 +8,35 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import llm_perf_model as lpm
+from llm_perf_model.exchange import EXCHANGES
 from llm_perf_model.graph import Graph, Node, build, kv_bytes_per_token, parameters, weights_bytes
 from llm_perf_model.ops.batch import Batch
+from llm_perf_model.ops.dense import Embedding, Linear
+from llm_perf_model.ops.moe import ExpertLinear
 from llm_perf_model.specs.catalog import load
 from llm_perf_model.specs.engine import EngineSpec
 from llm_perf_model.specs.model import ModelSpec
 from llm_perf_model.specs.precision import PrecisionSpec
 
-from .strategies import FUSIONS, TPS, batches, engines, explicit_pairs, models, precisions, spec_parameters, wholes
+from .strategies import (
+    FUSIONS,
+    NARROW,
+    PRECISIONS,
+    TPS,
+    batches,
+    engines,
+    explicit_pairs,
+    models,
+    precisions,
+    spec_parameters,
+    wholes,
+)
 
 IDEAL = load(EngineSpec, "ideal")
 HALF = load(PrecisionSpec, "w16a16")
 ROW_PARALLEL = ("attention_out", "ffn_down")
 """Products whose outputs are summed over ranks: each rank keeps the whole bias."""
+PRODUCTS = ("gemm", "expert_gemm", "attention")
 
 split = st.sampled_from(TPS)
 many = settings(max_examples=150)
@@ -28,7 +44,7 @@ many = settings(max_examples=150)
 
 
 def products(graph: Graph) -> Iterator[Node]:
-    return (node for node in graph if node.op.kind in ("gemm", "attention"))
+    return (node for node in graph if node.op.kind in PRODUCTS)
 
 
 def flops(graph: Graph, batch: Batch) -> float:
@@ -36,22 +52,49 @@ def flops(graph: Graph, batch: Batch) -> float:
 
 
 def attention_flops(model: ModelSpec, batch: Batch) -> float:
+    """Of the pairs that a mask leaves; an encoder masks nothing."""
     total = 0.0
     for group in model.layers:
         a = group.attention
         window = float(a.window_tokens or 2**60)
-        pairs = sum(g.seqs * explicit_pairs(g, window) for g in batch.groups)
+        causal = sum(g.seqs * explicit_pairs(g, window) for g in batch.groups)
+        pairs = causal if model.causal else sum(g.seqs * g.new * (g.past + g.new) for g in batch.groups)
         total += 4.0 * group.count * pairs * a.heads * a.head_dim
     return total
 
 
-def matrix_weights(model: ModelSpec) -> int:
-    """Weights of the layers' matrices, without biases, norms, tables and the head."""
-    count = 0
+def router_weights(model: ModelSpec) -> int:
+    """Weights of the routers, of which each rank keeps a copy."""
+    return sum(g.count * model.hidden * g.ffn.experts for g in model.layers if g.ffn.kind == "moe")
+
+
+def visited_weights(model: ModelSpec) -> int:
+    """Weights of the layers' matrices that a token meets, without biases, norms, tables and the head."""
+    count = router_weights(model)
     for group in model.layers:
         a, f = group.attention, group.ffn
-        matrices = (2 * a.heads + 2 * a.kv_heads) * a.head_dim + (3 if f.kind == "gated" else 2) * f.intermediate
+        matrices = (2 * a.heads + 2 * a.kv_heads) * a.head_dim
+        if f.kind == "moe":
+            matrices += 3 * (f.experts_per_token * f.intermediate + (f.shared_intermediate or 0))
+        else:
+            matrices += (3 if f.kind == "gated" else 2) * f.intermediate
         count += group.count * model.hidden * matrices
+    return count
+
+
+def narrow_weights(model: ModelSpec) -> int:
+    """Weights of the layers' products and their biases, of all experts, and of a pooler."""
+    count = model.hidden * (model.hidden + 1) if model.head == "pooler" else 0
+    for group in model.layers:
+        a, f, h = group.attention, group.ffn, model.hidden
+        fused = (a.heads + 2 * a.kv_heads) * a.head_dim
+        layer = h * fused + a.qkv_bias * fused + a.heads * a.head_dim * h + a.out_bias * h
+        if f.kind == "moe":
+            layer += 3 * h * (f.experts * f.intermediate + (f.shared_intermediate or 0))
+        else:
+            inner = f.intermediate * (2 if f.kind == "gated" else 1)
+            layer += h * (inner + f.intermediate) + f.bias * (inner + h)
+        count += group.count * layer
     return count
 
 
@@ -64,13 +107,17 @@ def copied_columns(model: ModelSpec, tp: int) -> list[tuple[int, int]]:
 
 
 @many
-@given(models(heads=("lm", "pooler", "none")), engines(), precisions())
+@given(models(heads=("lm", "pooler", "none"), encoders=True), engines(), precisions())
 def test_parameters_and_weights_are_those_of_the_description(
     model: ModelSpec, engine: EngineSpec, precision: PrecisionSpec
 ) -> None:
+    """Layers' products at the precision's width; embedding, norms, routers and output head stay wide."""
     graph = build(model, engine, precision, 1)
     assert parameters(graph) == spec_parameters(model)
-    assert weights_bytes(graph) == spec_parameters(model) * precision.weight_bytes
+    narrow, wide = narrow_weights(model), spec_parameters(model) - narrow_weights(model)
+    assert weights_bytes(graph) == pytest.approx(
+        narrow * precision.weight_bytes + wide * precision.wide_bytes, rel=1e-12
+    )
 
 
 @pytest.mark.parametrize("name", lpm.models())
@@ -81,11 +128,14 @@ def test_published_parameter_count_within_one_percent(name: str) -> None:
 
 
 @many
-@given(models(), batches())
-def test_flops_are_two_per_weight_and_token_plus_attention(model: ModelSpec, batch: Batch) -> None:
+@given(models(encoders=True), precisions(), batches())
+def test_flops_are_two_per_weight_and_token_plus_attention(
+    model: ModelSpec, precision: PrecisionSpec, batch: Batch
+) -> None:
+    """At any precision: of experts, those that a token visits."""
     head = 2.0 * batch.seqs * model.hidden * model.vocab
-    expected = 2.0 * matrix_weights(model) * batch.tokens + head + attention_flops(model, batch)
-    assert flops(build(model, IDEAL, HALF, 1), batch) == expected
+    expected = 2.0 * visited_weights(model) * batch.tokens + head + attention_flops(model, batch)
+    assert flops(build(model, IDEAL, precision, 1), batch) == expected
 
 
 @given(models(), batches())
@@ -100,7 +150,8 @@ def test_logits_of_all_tokens_run_the_head_on_each(model: ModelSpec, batch: Batc
 def test_flops_of_the_ranks_sum_to_the_whole(model: ModelSpec, batch: Batch, tp: int) -> None:
     whole, part = (flops(build(model, IDEAL, HALF, ranks), batch) for ranks in (1, tp))
     copies = sum(count * columns for count, columns in copied_columns(model, tp))
-    assert tp * part == whole + 2.0 * batch.tokens * model.hidden * copies
+    routers = (tp - 1) * router_weights(model)
+    assert tp * part == whole + 2.0 * batch.tokens * (model.hidden * copies + routers)
 
 
 @many
@@ -113,7 +164,9 @@ def test_stored_products_of_the_ranks_sum_to_the_whole(model: ModelSpec, engine:
         alone = node.op.parameters
         if name.endswith(ROW_PARALLEL) and getattr(node.op, "bias", False):
             alone += (tp - 1) * model.hidden
-        if name.endswith("qkv"):
+        if name.endswith("router"):
+            assert part[name].op.parameters == alone
+        elif name.endswith("qkv"):
             copied += node.count * (tp * part[name].op.parameters - alone)
         else:
             assert tp * part[name].op.parameters == alone, name
@@ -131,6 +184,8 @@ def test_cache_of_the_ranks_is_the_whole_or_a_copy_per_rank(
         a = group.attention
         expected += group.count * 2 * a.kv_heads * a.head_dim * precision.kv_bytes * max(tp / a.kv_heads, 1.0)
     assert tp * kv_bytes_per_token(build(model, engine, precision, tp)) == expected
+    encoder = model.model_copy(update={"causal": False})
+    assert kv_bytes_per_token(build(encoder, engine, precision, tp)) == 0.0
 
 
 @many
@@ -141,7 +196,7 @@ def test_exchanges_are_an_embedding_one_per_added_branch_and_the_logits(
     graph = build(model, IDEAL, HALF, tp)
     counts: Counter[str] = Counter()
     for node in graph:
-        if node.op.kind == "collective":
+        if node.op.kind in EXCHANGES:
             assert node.role == "communication"
             assert node.op.cost(batch).comm_bytes > 0.0
             counts[type(node.op).__name__] += int(node.count)
@@ -174,7 +229,9 @@ def test_fusing_saves_traffic_and_kernels_but_no_weights(
     def has(name: str) -> bool:
         return any(node.name.endswith(name) for node in apart)
 
-    affected = {"bias": "_bias", "residual_norm": "norm", "activation": "ffn_activation", "rotary": "rotary"}
+    affected = {"bias": "_bias", "residual_norm": "norm", "activation": "s_activation", "rotary": "rotary"}
+    dense = any(node.name.endswith("ffn_activation") for node in apart)
+    affected |= {"activation": "ffn_activation"} if dense else {}
     if fusion == "residual_norm" and not any(group.norms for group in model.layers):
         assert apart == joined
     elif has(affected[fusion]):
@@ -220,3 +277,107 @@ def test_an_activation_apart_reads_its_inputs_and_writes_its_output(model: str, 
     apart = IDEAL.model_copy(update={"fused": frozenset()})
     node = next(n for n in build(load(ModelSpec, model), apart, HALF, 1) if n.name == "ffn_activation")
     assert node.op.cost(Batch.uniform(1.0, 7.0, 0.0)).hbm_bytes == 7 * values * 2
+
+
+# Experts.
+
+MIXTRAL = load(ModelSpec, "mixtral-8x7b")
+
+
+def named(graph: Graph, name: str) -> Node:
+    (found,) = (node for node in graph if node.name == name)
+    return found
+
+
+def test_weights_of_mixtral_8x7b_by_hand() -> None:
+    """32 layers of 8 experts of 3 x 4096 x 14336, 4 x 4096 of router a token, and 32 heads of which 8 keep keys.
+
+    arXiv:2401.04088 gives 47 B parameters, of which a token uses 13 B.
+    """
+    layer = 8 * 3 * 4096 * 14336 + 8 * 4096 + 4096 * (32 + 2 * 8) * 128 + 4096 * 4096 + 2 * 4096
+    whole = 32 * layer + 4096 + 2 * 32000 * 4096
+    graph = build(MIXTRAL, IDEAL, HALF, 1)
+    assert parameters(graph) == whole == pytest.approx(47e9, rel=0.01)
+    assert visited_weights(MIXTRAL) + 2 * 32000 * 4096 == pytest.approx(13e9, rel=0.01)
+
+
+@pytest.mark.parametrize(("tokens", "visited"), [(1, 2.0), (2, 3.5), (64, 8 * (1 - 0.75**64)), (4096, 8.0)])
+def test_a_step_reads_the_experts_that_its_tokens_visit(tokens: int, visited: float) -> None:
+    graph, batch = build(MIXTRAL, IDEAL, HALF, 1), Batch.uniform(float(tokens), 1.0, 0.0)
+    for name, d_in, d_out in (("experts_gate_up", 4096, 2 * 14336), ("experts_down", 14336, 4096)):
+        cost = named(graph, name).op.cost(batch)
+        assert cost.weight_bytes == pytest.approx(visited * d_in * d_out * 2, rel=1e-12)
+        assert cost.flops == 2.0 * 2 * tokens * d_in * d_out
+
+
+def test_passes_between_the_experts_see_each_visit() -> None:
+    """Two visits of a token: an activation of 14336 values each, and a weighted sum of two results into one."""
+    graph = build(MIXTRAL, IDEAL.model_copy(update={"fused": frozenset()}), HALF, 2)
+    batch = Batch.uniform(3.0, 1.0, 9.0)
+    assert named(graph, "experts_activation").op.cost(batch).hbm_bytes == 3 * 2 * 7168 * 3 * 2
+    assert named(graph, "experts_sum").op.cost(batch).hbm_bytes == 3 * 4096 * (2 + 1) * 2
+    assert named(graph, "route").op.cost(batch).hbm_bytes == 3 * 8 * 2 * 2
+
+
+def test_a_shared_expert_sees_every_token() -> None:
+    ffn = MIXTRAL.layers[0].ffn.model_copy(update={"shared_intermediate": 640})
+    group = MIXTRAL.layers[0].model_copy(update={"ffn": ffn})
+    plain, shared = (
+        build(MIXTRAL.model_copy(update={"layers": (each,)}), IDEAL, HALF, 2) for each in (MIXTRAL.layers[0], group)
+    )
+    assert {node.name for node in shared} - {node.name for node in plain} == {
+        "shared_ffn_gate_up", "shared_ffn_activation", "shared_ffn_down"
+    } - ({"shared_ffn_activation"} if "activation" in IDEAL.fused else set())  # fmt: skip
+    assert parameters(shared) - parameters(plain) == 32 * 3 * 4096 * 320
+    batch = Batch.uniform(5.0, 1.0, 0.0)
+    assert flops(shared, batch) - flops(plain, batch) == 2.0 * 5 * 32 * 3 * 4096 * 320
+
+
+# Precisions.
+
+WIDE = ("lm_head", "router")
+
+
+@pytest.mark.parametrize("name", PRECISIONS)
+@pytest.mark.parametrize("model", ["llama-2-7b", "mixtral-8x7b"])
+def test_layers_products_are_narrow_and_the_embedding_and_the_head_wide(model: str, name: str) -> None:
+    """Also the rate: the head runs on the wide unit, as does the router."""
+    precision = load(PrecisionSpec, name)
+    graph = build(load(ModelSpec, model), IDEAL, precision, 1)
+    for node in graph:
+        if isinstance(node.op, Linear | ExpertLinear):
+            wide = node.name in WIDE
+            assert node.op.weight_bytes == (precision.wide_bytes if wide else precision.weight_bytes)
+            read = node.op.read_bytes if isinstance(node.op, Linear) else node.op.input_bytes
+            assert read == (precision.activation_bytes if wide else precision.read_bytes)
+            assert node.kind == ("wide_gemm" if wide and name in NARROW else node.op.kind)
+    assert isinstance(graph[0].op, Embedding)
+    assert graph[0].op.weight_bytes == precision.wide_bytes
+    assert precision.wide_bytes == precision.activation_bytes
+
+
+def test_weights_of_a_4_bit_llama_by_hand() -> None:
+    """6,476,005,376 weights of products at 0.5 byte and 2.5 bytes a group of 128; 262,410,240 others at 2 bytes."""
+    graph = build(load(ModelSpec, "llama-2-7b"), IDEAL, load(PrecisionSpec, "w4a16"), 1)
+    assert weights_bytes(graph) == 6_476_005_376 * (0.5 + 2.5 / 128) + 262_410_240 * 2
+
+
+@pytest.mark.parametrize("name", PRECISIONS)
+@pytest.mark.parametrize("model", ["llama-2-7b", "mixtral-8x7b"])
+def test_inputs_are_narrowed_before_each_narrow_product_where_the_precision_needs_it(model: str, name: str) -> None:
+    """A pass reads 2 bytes a value and writes 1; of experts, after the visits are known."""
+    precision, batch = load(PrecisionSpec, name), Batch.uniform(3.0, 1.0, 9.0)
+    names = [node.name for node in build(load(ModelSpec, model), IDEAL, precision, 1)]
+    graph = build(load(ModelSpec, model), IDEAL, precision, 1)
+    narrowed = [n.removesuffix("_narrowing") for n in names if n.endswith("_narrowing")]
+    moe = ["experts_gate_up", "experts_down"]
+    dense = ["ffn_gate_up", "ffn_down"]
+    expected = ["qkv", "attention_out", *(moe if model == "mixtral-8x7b" else dense)]
+    assert narrowed == (expected if precision.narrowing_pass else [])
+    for product in narrowed:
+        assert names.index(f"{product}_narrowing") == names.index(product) - 1
+        d_in = getattr(named(graph, product).op, "d_in", 0.0)
+        visits = 2.0 if product == "experts_down" else 1.0
+        node = named(graph, f"{product}_narrowing")
+        assert node.op.cost(batch).hbm_bytes == 3 * visits * d_in * (2 + 1)
+        assert node.count == named(graph, product).count == 32

@@ -41,13 +41,15 @@ FIGURES: dict[str, tuple[str, Read]] = {
 
 
 def test_every_metric_word_is_tested() -> None:
-    assert set(FIGURES) == {*TIME_METRICS, *OTHER_METRICS}
+    assert set(FIGURES) == {*TIME_METRICS, *OTHER_METRICS, "throughput_total_tok_s"}
 
 
 @pytest.mark.parametrize("metric", FIGURES)
 def test_a_metric_word_names_its_figure(metric: str) -> None:
     """Six devices of two ranks a replica: three replicas of two sequences, 512 tokens in and 32 out."""
-    mapped = map_record(record(metric=metric, n_devices=6, tp=2))
+    words = {"tok_s": "tokens/s", "energy": "J", "memory": "B"}
+    unit = next((unit for word, unit in words.items() if word in metric), "s")
+    mapped = map_record(record(metric=metric, unit=unit, n_devices=6, tp=2))
     phase, figure = FIGURES[metric]
     assert mapped.phase == phase
     assert mapped.is_time == bool(phase)
@@ -113,6 +115,22 @@ def test_ranks_of_an_eager_engine_count_where_they_are_told() -> None:
     assert map_record(record(engine="HF", n_devices=4, tp=4)).request["tp"] == 4
 
 
+@pytest.mark.parametrize("engine", ["HF", "llama.cpp"])
+def test_an_engine_of_one_host_thread_holds_layers_on_its_devices(engine: str) -> None:
+    assert load(EngineSpec, engine).kind in {"eager", "local"}
+    assert map_record(record(engine=engine, n_devices=3, tp=None)).request["layer_split"] == 3
+
+
+@pytest.mark.parametrize(
+    ("input_len", "chunk", "asked"),
+    [(512, 128, (128, 35)), (500, 128, (128, 35)), (100, 128, (100, 32)), (128, 128, (128, 32))],
+)
+def test_each_further_chunk_of_a_prompt_is_one_more_pass(input_len: int, chunk: int, asked: tuple[int, int]) -> None:
+    """A pass over all weights, as a decode step is: four chunks of 128 are a prefill of 128 and three more steps."""
+    request = map_record(record(input_len=input_len, extra={"n_batch_flag": chunk})).request
+    assert (request["input_len"], request["output_len"]) == asked
+
+
 # Engines.
 
 
@@ -152,7 +170,7 @@ def test_a_known_engine_is_no_stand_in(name: str) -> None:
         ({"model": ""}, "the source names no model"),
         ({"device": "abacus"}, "unknown device 'abacus'"),
         ({"device": ""}, "the source names no device"),
-        ({"w_dtype": "int8"}, "precision 'int8' is not modelled"),
+        ({"w_dtype": "int3"}, "precision 'int3' is not modelled"),
         ({"w_dtype": "fp16 (int4 weights)"}, "is not modelled"),
         ({"w_dtype": "unheard-of"}, "precision 'unheard-of' is not modelled"),
         ({"w_dtype": ""}, "the source states no precision"),
@@ -174,7 +192,16 @@ def test_a_row_without_an_estimate_has_its_reason(changes: dict[str, Any], reaso
 
 @pytest.mark.parametrize(
     ("dtype", "precision"),
-    [("fp16", "w16a16"), ("bf16", "bf16"), ("fp32", "fp32"), ("tf32", "tf32"), ("bf16 (fp32 accumulation)", "bf16")],
+    [
+        ("fp16", "w16a16"),
+        ("bf16", "bf16"),
+        ("fp32", "fp32"),
+        ("tf32", "tf32"),
+        ("bf16 (fp32 accumulation)", "bf16"),
+        ("int4", "w4a16"),
+        ("int4 (AWQ g128)", "w4a16"),
+        ("int8", "w8a8"),
+    ],
 )
 def test_precisions(dtype: str, precision: str) -> None:
     assert map_record(record(w_dtype=dtype)).request["precision"] == precision
@@ -185,3 +212,18 @@ def test_a_value_that_no_error_can_refer_to(value: float | None) -> None:
     row = record(value=value)
     with pytest.raises(UnmappableError, match="not a positive number"):
         score(row, map_record(row))
+
+
+def test_a_unit_that_is_not_of_the_metric_is_told() -> None:
+    with pytest.raises(UnmappableError, match="metric 'tpot_ms' is in s, but the unit of the row stands for tokens/s"):
+        map_record(record(metric="tpot_ms", unit="tokens/s"))
+
+
+def test_a_decode_step_needs_an_output_length() -> None:
+    with pytest.raises(UnmappableError, match="the source states no output length, so there is no decode step"):
+        map_record(record(metric="decode_ms_per_token", output_len=None))
+
+
+def test_an_engine_replaces_the_one_of_the_row() -> None:
+    mapped = map_record(record(engine="nobody's"), "vllm")
+    assert (mapped.engine, mapped.request["engine"], mapped.fallback) == ("vllm", "vllm", False)

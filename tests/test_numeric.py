@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from llm_perf_model.numeric import absolute, ceil, maximum, minimum
+from llm_perf_model.numeric import absolute, ceil, hypot, maximum, minimum, power
+
+from .strategies import wholes
 
 finite = st.one_of(st.floats(-1e300, 1e300), st.floats(-2.0, 2.0), st.integers(-3, 3).map(float))
 PAIRS = [(maximum, max), (minimum, min)]
@@ -46,6 +48,35 @@ def test_the_next_whole_number_is_whole_and_less_than_one_above(value: float) ->
 def test_a_float_stays_a_plain_float(function: Callable[..., Any]) -> None:
     assert type(function(-1.5)) is float
     assert type(maximum(1.0, 2.0)) is type(minimum(1.0, 2.0)) is float
+
+
+@given(st.lists(st.tuples(st.floats(1e-9, 1e3), st.floats(1e-9, 1e3)), min_size=1, max_size=5))
+@example([(1.21e-05, 8.45e-06), (0.0714, 0.087)])
+def test_a_smooth_maximum_is_the_same_for_floats_and_arrays(rows: list[tuple[float, float]]) -> None:
+    a, b = (np.array(column) for column in zip(*rows, strict=True))
+    expected = [hypot(*row) for row in rows]
+    assert hypot(a, b).tolist() == expected
+    for (x, y), value in zip(rows, expected, strict=True):
+        assert value == pytest.approx((x * x + y * y) ** 0.5, rel=1e-14)
+        assert max(x, y) <= value <= x + y
+        assert hypot(y, x) == value
+    assert type(hypot(3.0, 4.0)) is float
+
+
+@given(st.floats(0.0, 1.0), st.lists(wholes(0, 3000), min_size=1, max_size=6))
+@example(1.0 - 6.0 / 64.0, [float(n) for n in range(300)])
+def test_a_power_is_the_same_for_floats_and_arrays(base: float, exponents: list[float]) -> None:
+    expected = [power(base, exponent) for exponent in exponents]
+    assert power(base, np.array(exponents)).tolist() == expected
+    column = power(base, np.array(exponents)[:, None])
+    assert np.shape(column) == (len(exponents), 1)
+    for exponent, value in zip(exponents, expected, strict=True):
+        assert type(value) is float
+        assert value == pytest.approx(base**exponent, rel=1e-12, abs=1e-300)
+
+
+def test_a_smooth_maximum_by_hand() -> None:
+    assert (hypot(3.0, 4.0), hypot(0.0, 7.0), hypot(7.0, 0.0), hypot(0.0, 0.0)) == (5.0, 7.0, 7.0, 0.0)
 
 
 def test_a_whole_number_is_its_own_ceiling() -> None:

@@ -15,6 +15,7 @@ from llm_perf_model.ops.batch import UNLIMITED, Batch, Group
 from llm_perf_model.ops.collective import AllGather, AllReduce, Transfer
 from llm_perf_model.ops.dense import Embedding, Linear
 from llm_perf_model.ops.elementwise import Elementwise
+from llm_perf_model.ops.moe import ExpertLinear
 
 from .strategies import batches, groups, op_types, ops, wholes
 
@@ -39,7 +40,7 @@ def counts_all_pairs(op: AbstractOp) -> bool:
 
 
 def test_every_operator_module_is_found() -> None:
-    dense = {Linear, Embedding, Elementwise}
+    dense = {Linear, Embedding, Elementwise, ExpertLinear}
     attention = {FusedAttention, MaterialisedAttention, CacheConcat}
     assert dense | attention | {AllReduce, AllGather, Transfer} <= set(op_types())
 
@@ -231,15 +232,85 @@ def test_a_block_is_64_queries_or_a_shorter_sequence(seqs: float, new: float, pa
     whole, cut = divmod(new, 64.0)
     assert seqs * max(1.0, whole) <= batch.query_tiles() <= seqs * (whole + (cut > 0.0))
     assert batch.query_tiles() == seqs * max(1.0, new / 64.0)
-    for op in (FusedAttention(4.0, 2.0, 8.0, 2.0, 1.0), MaterialisedAttention(4.0, 2.0, 8.0, 2.0, 1.0)):
-        assert op.blocks(batch) == 4.0 * batch.query_tiles()
+    assert MaterialisedAttention(4.0, 2.0, 8.0, 2.0, 1.0).blocks(batch) == 4.0 * batch.query_tiles()
 
 
-@every_op
+@pytest.mark.parametrize("cls", [Linear, ExpertLinear])
 @given(data=st.data(), batch=batches())
-def test_a_product_has_the_flops_of_its_shape(cls: type[AbstractOp], data: st.DataObject, batch: Batch) -> None:
+def test_a_product_has_the_flops_of_its_shape(
+    cls: type[Linear] | type[ExpertLinear], data: st.DataObject, batch: Batch
+) -> None:
     op = data.draw(ops(cls))
+    assert isinstance(op, Linear | ExpertLinear)
     product = op.product(batch)
-    assert (product is not None) == (op.kind == "gemm")
-    if product is not None:
-        assert 2.0 * product.rows * product.columns * product.depth == op.cost(batch).flops
+    work = 2.0 * product.groups * product.rows * product.columns * product.depth
+    assert work == pytest.approx(op.cost(batch).flops, rel=1e-12)
+    assert (product.columns, product.depth) == (op.d_out, op.d_in)
+
+
+def test_inputs_narrower_than_the_activations_are_read_at_their_own_width() -> None:
+    batch = Batch.uniform(2.0, 7.0, 0.0)
+    narrow = Linear(3.0, 5.0, weight_bytes=1.0, activation_bytes=2.0, input_bytes=1.0)
+    assert narrow.cost(batch).activation_bytes == 14 * (3 * 1.0 + 5 * 2.0)
+    assert replace(narrow, input_bytes=0.0).cost(batch).activation_bytes == 14 * (3 + 5) * 2.0
+    assert narrow.workspace_bytes(batch) == 14 * (3 + 5) * 2.0
+
+
+@pytest.mark.parametrize(("window", "keys"), [(UNLIMITED, 4.5), (3.0, 3.0), (1.0, 1.0)])
+def test_keys_that_a_query_sees_on_average(window: float, keys: float) -> None:
+    """Two queries behind 3 cached tokens see 4 and 5 keys, or the window; with every pair computed, all 5."""
+    op = FusedAttention(4.0, 2.0, 8.0, 2.0, 1.0, window)
+    assert op.mean_keys(Group(3.0, 2.0, 3.0)) == keys
+    assert replace(op, all_pairs=True, window=UNLIMITED).mean_keys(Group(3.0, 2.0, 3.0)) == 5.0
+
+
+# Experts.
+
+
+def expert_linear(experts: float, visits: float) -> ExpertLinear:
+    return ExpertLinear(experts, visits, 3.0, 5.0, weight_bytes=2.0, activation_bytes=2.0, input_bytes=1.0)
+
+
+@given(st.integers(1, 64), st.integers(1, 64), wholes(1, 5000))
+def test_tokens_visit_between_their_own_experts_and_all(experts: int, visits: int, tokens: float) -> None:
+    """One token finds its own; many leave none out; never more than there are visits."""
+    assume(visits <= experts)
+    op = expert_linear(float(experts), float(visits))
+    assert op.visited(Batch.uniform(1.0, 1.0, 0.0)) == pytest.approx(visits, rel=1e-12)
+    assert op.visited(Batch.uniform(1.0, 1e6, 0.0)) == pytest.approx(experts, rel=1e-12)
+    visited = op.visited(Batch.uniform(tokens, 1.0, 7.0))
+    assert visits * (1.0 - 1e-12) <= visited <= min(experts, visits * tokens) * (1.0 + 1e-12)
+
+
+def test_experts_that_two_tokens_visit_by_counting() -> None:
+    """Of 4 experts, each of two tokens takes one of the six pairs: on average 3 distinct ones."""
+    pairs = [{0, 1}, {0, 2}, {0, 3}, {1, 2}, {1, 3}, {2, 3}]
+    counted = sum(len(one | other) for one in pairs for other in pairs) / 36.0
+    assert expert_linear(4.0, 2.0).visited(Batch.uniform(2.0, 1.0, 0.0)) == counted == 3.0
+
+
+def test_experts_by_hand() -> None:
+    """Two tokens of two visits each are 4 rows, on 3 of 4 experts of 3 x 5 weights."""
+    op, batch = expert_linear(4.0, 2.0), Batch.uniform(2.0, 1.0, 9.0)
+    assert op.cost(batch) == Cost(2.0 * 4 * 15, 3 * 15 * 2.0, 4 * (3 * 1.0 + 5 * 2.0))
+    assert op.parameters == 4 * 15
+    assert op.stored_weight_bytes == 4 * 15 * 2.0
+    product = op.product(batch)
+    assert (product.rows, product.columns, product.depth, product.groups) == (4.0 / 3.0, 5.0, 3.0, 3.0)
+
+
+@given(wholes(1, 300), wholes(1, 9))
+def test_a_single_expert_is_a_plain_product(tokens: float, d_in: float) -> None:
+    batch = Batch.uniform(1.0, tokens, 0.0)
+    expert = ExpertLinear(1.0, 1.0, d_in, 5.0, 2.0, 2.0, 1.0)
+    plain = Linear(d_in, 5.0, 2.0, 2.0, input_bytes=1.0)
+    assert expert.cost(batch) == plain.cost(batch)
+    assert expert.product(batch) == plain.product(batch)
+    assert (expert.parameters, expert.stored_weight_bytes) == (plain.parameters, plain.stored_weight_bytes)
+
+
+@pytest.mark.parametrize(("experts", "visits"), [(8.0, 2.0), (60.0, 4.0), (64.0, 6.0), (128.0, 8.0), (256.0, 8.0)])
+def test_an_array_of_tokens_visits_what_single_numbers_do(experts: float, visits: float) -> None:
+    op, tokens = expert_linear(experts, visits), np.arange(1.0, 300.0)
+    visited = op.visited(Batch.uniform(1.0, tokens, 0.0))
+    assert visited.tolist() == [op.visited(Batch.uniform(1.0, n, 0.0)) for n in tokens.tolist()]

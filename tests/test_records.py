@@ -95,6 +95,62 @@ def test_a_wrong_row_is_told_and_the_others_are_read(tmp_path: Path, change: dic
     assert (first.value, last.value) == (0.1, 0.003)
 
 
+@pytest.mark.parametrize("column", ["input_len", "output_len"])
+@pytest.mark.parametrize("words", ["up to 2048", "ShareGPT", "varied (mean unknown)"])
+def test_a_length_in_words_is_none(tmp_path: Path, column: str, words: str) -> None:
+    """The source describes it instead of stating it: the row is read, and has no such length."""
+    (row,) = read_all(write(tmp_path / "a.csv", [{column: words}]))
+    assert isinstance(row, Record)
+    assert getattr(row, column) is None
+
+
+@pytest.mark.parametrize(("cell", "count"), [("32", 32), ("32.0", 32), ("1e2", 100)])
+def test_a_length_in_figures_is_that_number(tmp_path: Path, cell: str, count: int) -> None:
+    (row,) = read_all(write(tmp_path / "a.csv", [{"output_len": cell}]))
+    assert row.output_len == count
+
+
+def test_a_mean_output_beside_a_mean_prompt_is_rounded(tmp_path: Path) -> None:
+    rows = read_all(
+        write(tmp_path / "a.csv", [{"input_len": "mean of a set", "output_len": "216.4"}, {"output_len": "216.4"}])
+    )
+    assert (rows[0].input_len, rows[0].output_len) == (None, 216)
+    assert isinstance(rows[1], Problem)
+    assert "output_len is '216.4'; must be a whole number" in rows[1].message
+
+
+@pytest.mark.parametrize("column", ["batch", "n_devices", "tp", "pp"])
+def test_other_counts_take_no_words(tmp_path: Path, column: str) -> None:
+    (row,) = read_all(write(tmp_path / "a.csv", [{column: "up to 8"}]))
+    assert isinstance(row, Problem)
+    assert f"{column} is 'up to 8'; must be a whole number" in row.message
+
+
+OPERATOR_COLUMNS = (
+    "source", "engine", "device", "op", "shape", "dtype", "m", "n", "batch", "kv_len", "head_dim", "bytes", "n_devices",
+    "metric", "value", "unit", "outcome",
+)  # fmt: skip
+
+
+def test_sizes_of_an_operator_are_those_that_the_row_states(tmp_path: Path) -> None:
+    """Numbers of any size, without the empty cells; the shape and the type as they are written."""
+    row = {"op": "all_reduce", "shape": "devices_per_node=8", "dtype": "half", "bytes": "1e9", "n_devices": "4"}
+    blank = {"batch": "", "m": "", "n": ""}
+    first, second = read_all(
+        write(tmp_path / "a.csv", [row | blank, row | {"op": "", "m": "7", "batch": "2"}], OPERATOR_COLUMNS)
+    )
+    assert (first.operator, first.shape, first.w_dtype) == ("all_reduce", "devices_per_node=8", "half")
+    assert (first.sizes, first.n_devices, first.batch) == ({"bytes": 1e9}, 4, None)
+    assert (second.operator, second.sizes, second.batch) == ("", {}, 2)
+
+
+@pytest.mark.parametrize("cell", ["wide", "nan", "inf"])
+def test_a_size_that_is_no_number_is_told(tmp_path: Path, cell: str) -> None:
+    row = {"op": "gelu", "m": "7", "n": cell, "batch": ""}
+    (problem,) = read_all(write(tmp_path / "a.csv", [row], OPERATOR_COLUMNS))
+    assert str(problem) == f"a.csv:2: n is {cell!r}; must be a number"
+
+
 def test_a_run_that_failed_needs_no_value(tmp_path: Path) -> None:
     rows = read_all(write(tmp_path / "a.csv", [{"value": "", "outcome": word} for word in ("oom", "runtime_error")]))
     assert [row.value for row in rows] == [None, None]
@@ -122,8 +178,11 @@ def test_a_file_of_operators_is_listed_row_by_row_with_the_reason(tmp_path: Path
     record, problem = read_all(path)
     assert isinstance(record, Record)
     assert (record.operator, record.model, record.value) == ("gemm", "", pytest.approx(0.004))
-    with pytest.raises(UnmappableError, match="a measured operator, not a run of a model"):
+    assert record.sizes == {"m": 1.0, "n": 2.0, "k": 3.0}
+    with pytest.raises(UnmappableError, match="the source names no model"):
         map_record(record)
+    path.write_text(header + row.format(4).replace(",2,", ",two,"), encoding="utf-8")
+    assert [str(problem) for problem in read_all(path)] == ["operators.csv:2: n is 'two'; must be a number"]
     assert str(problem) == "operators.csv:3: value is 'x'; must be a number"
 
 

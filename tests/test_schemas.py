@@ -81,9 +81,9 @@ def test_schema_names_only_definitions_that_it_holds(word: str) -> None:
 def test_bounds_of_a_field_are_part_of_the_schema() -> None:
     own, generations = _stored("engine")["properties"]["gemm_compute_efficiency"]["anyOf"]
     assert (own["exclusiveMinimum"], own["maximum"], generations) == (0, 1, {"type": "null"})
-    of_kernels = _stored("kernel")["properties"]["gemm_memory_efficiency"]
+    of_kernels = _stored("kernel")["$defs"]["GemmKernels"]["properties"]["memory_efficiency"]
     assert (of_kernels["exclusiveMinimum"], of_kernels["maximum"]) == (0, 1)
-    assert _stored("kernel")["properties"]["gemm_tiles"]["minItems"] == 1
+    assert _stored("kernel")["$defs"]["AttentionKernels"]["properties"]["query_rows"]["minimum"] == 1
     assert _stored("layout")["properties"]["tp"]["minimum"] == 1
 
 
@@ -93,3 +93,19 @@ def test_script_runs_from_another_folder_and_leaves_fresh_files_alone(tmp_path: 
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == ""
     assert {path.name: path.stat().st_mtime_ns for path in FOLDER.iterdir()} == before
+
+
+@pytest.mark.parametrize("word", ["engine", "kernel", "collective"])
+def test_fields_are_required_only_where_no_other_file_gives_them(word: str) -> None:
+    """A file that is `like` another needs a name and a title; any other all that has no default."""
+    schema = _stored(word)
+    assert (schema["required"], schema["if"]) == (["name", "title"], {"required": ["like"]})
+    for path in sorted((ROOT / KINDS[word]).glob("*.json")):
+        keys = json.loads(path.read_text(encoding="utf-8")).keys()
+        assert "like" in keys or set(schema["else"]["required"]) <= keys, path.name
+    assert set(schema["else"]["required"]) > {"name", "title"}
+
+
+@pytest.mark.parametrize("word", sorted(KINDS))
+def test_only_files_of_coefficients_are_like_others(word: str) -> None:
+    assert ("like" in _stored(word)["properties"]) == (word in {"engine", "kernel", "collective"})

@@ -16,8 +16,11 @@ from llm_perf_model.errors import RequestError, SpecError
 from llm_perf_model.specs.attention import GroupedQueryAttention
 from llm_perf_model.specs.base import FileSpec
 from llm_perf_model.specs.catalog import FOLDERS, folder_of, load, parse
+from llm_perf_model.specs.collective import CollectiveSpec
 from llm_perf_model.specs.engine import EngineSpec
+from llm_perf_model.specs.ffn import MoeFfn
 from llm_perf_model.specs.gpu import GpuSpec
+from llm_perf_model.specs.kernels import KernelSpec
 from llm_perf_model.specs.layout import LayoutSpec
 from llm_perf_model.specs.link import LinkSpec
 from llm_perf_model.specs.model import ModelSpec
@@ -103,8 +106,54 @@ LINK: Data = {
     "kind": "bus",
     "launch_year": 2017,
     "bytes_per_s": 25e9,
-    "start_s": 1e-6,
-    "hop_s": 1e-6,
+    "assumed": EVERYTHING,
+}
+GEMM: Data = {
+    "compute_efficiency": 0.8,
+    "memory_efficiency": 0.75,
+    "load_bytes_per_cycle": 45.0,
+    "wave_s": 1e-6,
+    "split_s": 3e-6,
+}
+KERNELS: Data = {
+    "name": "generation",
+    "title": "A generation",
+    "gemm": GEMM,
+    "vector_gemm": {**GEMM},
+    "schemes": {"int8": {"compute_efficiency": 0.7, "splits": False}},
+    "experts": {"compute_efficiency": {"plain": 0.4}, "start_s": 1e-5},
+    "attention": {
+        "query_rows": 128,
+        "key_rows": 32,
+        "compute_efficiency": 0.7,
+        "exposed_exponentials": 0.0,
+        "memory_efficiency": 0.8,
+        "load_bytes_per_cycle": 32.0,
+        "wave_s": 1e-6,
+    },
+    "elementwise": {
+        "memory_efficiency": 0.8,
+        "cache_bytes_per_cycle": 20.0,
+        "row_values_per_cycle": 4.0,
+        "gathered_values_per_cycle": 0.5,
+    },
+    "kernel_start_s": 2e-6,
+    "assumed": EVERYTHING,
+}
+COLLECTIVE: Data = {
+    "name": "rope",
+    "title": "A rope",
+    "start_cycles": 9000.0,
+    "hop_cycles": 900.0,
+    "chunk_cycles": 0.0,
+    "link_efficiency": 0.75,
+    "one_kernel": {
+        "start_cycles": 6000.0,
+        "rank_cycles": 100.0,
+        "barrier_cycles": 1500.0,
+        "link_efficiency": 0.5,
+        "max_bytes": 8e6,
+    },
     "assumed": EVERYTHING,
 }
 DOCUMENTS: dict[type[FileSpec], Data] = {
@@ -113,6 +162,8 @@ DOCUMENTS: dict[type[FileSpec], Data] = {
     EngineSpec: ENGINE,
     PrecisionSpec: PRECISION,
     LinkSpec: LINK,
+    KernelSpec: KERNELS,
+    CollectiveSpec: COLLECTIVE,
 }
 KINDS = pytest.mark.parametrize("kind", list(DOCUMENTS), ids=lambda kind: kind.__name__)
 WHERE = "some/file.json"
@@ -186,6 +237,8 @@ def test_each_required_field_is_required(kind: type[FileSpec]) -> None:
         (EngineSpec, "gemm_compute_eficiency", "gemm_compute_efficiency"),
         (PrecisionSpec, "weights_bytes", "weight_bytes"),
         (LinkSpec, "byte_per_s", "bytes_per_s"),
+        (KernelSpec, "experts_", "experts"),
+        (CollectiveSpec, "hops_cycles", "hop_cycles"),
     ],
 )
 def test_unknown_key_is_refused_and_the_near_field_named(kind: type[FileSpec], key: str, near: str) -> None:
@@ -207,6 +260,9 @@ def test_unknown_key_far_from_all_fields_gets_no_hint(kind: type[FileSpec]) -> N
         (ModelSpec, "layers.0.ffn.intermediat", "intermediate"),
         (ModelSpec, "layers.0.counts", "count"),
         (GpuSpec, "scale_up.rank", "ranks"),
+        (KernelSpec, "gemm.waves_s", "wave_s"),
+        (KernelSpec, "schemes.int8.split", "splits"),
+        (CollectiveSpec, "one_kernel.barrier_cycle", "barrier_cycles"),
     ],
 )
 def test_unknown_key_inside_a_part_names_the_near_field_of_that_part(
@@ -229,7 +285,7 @@ STRICT = [
     (ModelSpec, "position", "sinusoidal"),
     (ModelSpec, "layers", []),
     (ModelSpec, "layers.0.norms", 9),
-    (ModelSpec, "layers.0.ffn.kind", "moe"),
+    (ModelSpec, "layers.0.ffn.kind", "mixture"),
     (ModelSpec, "layers.0.attention.logit_cap", 0.0),
     (ModelSpec, "name", "Tiny"),
     (ModelSpec, "name", "tiny_model"),
@@ -253,6 +309,20 @@ STRICT = [
     (PrecisionSpec, "weight_bytes", 0.0),
     (LinkSpec, "bytes_per_s", 0.0),
     (LinkSpec, "peer_access", "no"),
+    (PrecisionSpec, "scheme", "int3"),
+    (PrecisionSpec, "narrowing_pass", 1),
+    (PrecisionSpec, "input_bytes", 0.0),
+    (EngineSpec, "compute_ratio", 0.0),
+    (EngineSpec, "attention_padded", "yes"),
+    (KernelSpec, "gemm.compute_efficiency", 1.01),
+    (KernelSpec, "gemm.load_bytes_per_cycle", 0.0),
+    (KernelSpec, "gemm.wave_s", -1e-9),
+    (KernelSpec, "attention.query_rows", 64.0),
+    (KernelSpec, "attention.exposed_exponentials", -0.1),
+    (KernelSpec, "schemes.int8.compute_efficiency", 0.0),
+    (KernelSpec, "experts.compute_efficiency.plain", 0.0),
+    (CollectiveSpec, "hop_cycles", -1.0),
+    (CollectiveSpec, "one_kernel.max_bytes", 0.0),
 ]
 
 
@@ -267,7 +337,14 @@ def test_value_of_the_wrong_type_or_range_is_refused_by_its_path(
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
 @pytest.mark.parametrize(
-    ("kind", "path"), [(ModelSpec, "parameters"), (GpuSpec, "tdp_w"), (EngineSpec, "step_s"), (LinkSpec, "hop_s")]
+    ("kind", "path"),
+    [
+        (ModelSpec, "parameters"),
+        (GpuSpec, "tdp_w"),
+        (EngineSpec, "step_s"),
+        (CollectiveSpec, "hop_cycles"),
+        (KernelSpec, "attention.wave_s"),
+    ],
 )
 def test_numbers_are_finite(kind: type[FileSpec], path: str, number: float) -> None:
     (line,) = _problems(kind, _with(kind, path, number))
@@ -293,6 +370,9 @@ def test_one_efficiency_is_a_fair_value() -> None:
         (EngineSpec, "fastertransformer"),
         (PrecisionSpec, "w16a16"),
         (LinkSpec, "nvlink-3"),
+        (PrecisionSpec, "w4a16"),
+        (KernelSpec, "ampere"),
+        (CollectiveSpec, "fabric"),
     ],
 )
 def test_a_number_without_an_origin_is_refused_by_its_path(kind: type[FileSpec], name: str) -> None:
@@ -451,6 +531,46 @@ def test_kv_heads_divide_heads(heads: int, kv_heads: int) -> None:
 def test_attention_itself_refuses_kv_heads_that_do_not_divide(heads: int, kv_heads: int) -> None:
     with pytest.raises(ValidationError, match=f"heads is {heads}, which kv_heads = {kv_heads} does not divide"):
         GroupedQueryAttention(heads=heads, kv_heads=kv_heads, head_dim=16)
+
+
+EXPERTS: Data = {"kind": "moe", "experts": 8, "experts_per_token": 2, "intermediate": 256, "activation": "silu"}
+
+
+def test_a_mixture_of_experts_is_a_feed_forward() -> None:
+    spec = _read(ModelSpec, _with(ModelSpec, "layers.0.ffn", EXPERTS))
+    assert isinstance(spec, ModelSpec)
+    assert spec.layers[0].ffn == MoeFfn(experts=8, experts_per_token=2, intermediate=256, activation="silu")
+    assert _read(ModelSpec, _with(ModelSpec, "layers.0.ffn", EXPERTS | {"experts_per_token": 8}))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"experts_per_token": 9}, "experts_per_token is 9, more than the 8 experts"),
+        ({"experts": 0}, "greater than or equal to 1"),
+        ({"shared_intermediate": 0}, "greater than or equal to 1"),
+        ({"bias": True}, "Extra inputs are not permitted"),
+    ],
+)
+def test_a_mixture_of_experts_that_none_can_be(change: Data, words: str) -> None:
+    (line,) = _problems(ModelSpec, _with(ModelSpec, "layers.0.ffn", EXPERTS | change))
+    assert line.startswith("layers.0.ffn.moe")
+    assert words in line
+
+
+def test_other_weights_and_inputs_are_as_wide_as_the_precision_unless_told() -> None:
+    plain = PrecisionSpec.model_validate_json(json.dumps(PRECISION))
+    assert (plain.wide_bytes, plain.read_bytes, plain.scheme) == (2.0, 2.0, "plain")
+    told = PrecisionSpec.model_validate_json(
+        json.dumps(PRECISION | {"weight_bytes": 1.0, "other_weight_bytes": 4.0, "input_bytes": 0.5})
+    )
+    assert (told.wide_bytes, told.read_bytes) == (4.0, 0.5)
+
+
+def test_experts_need_an_efficiency_of_plain_products() -> None:
+    """It stands in for every scheme that the file does not name."""
+    (line,) = _problems(KernelSpec, _with(KernelSpec, "experts.compute_efficiency", {"fp8": 0.4}))
+    assert line.startswith("experts.compute_efficiency")
 
 
 def test_learned_positions_need_rows() -> None:

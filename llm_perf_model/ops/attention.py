@@ -7,7 +7,7 @@ from typing import ClassVar, final
 
 from ..types import Num
 from .base import AbstractOp, Cost, Kind
-from .batch import UNLIMITED, Batch
+from .batch import UNLIMITED, Batch, Group
 
 
 @final
@@ -41,12 +41,13 @@ class FusedAttention(AbstractOp):
     def kv_bytes_per_token(self) -> float:
         return self.cached * 2.0 * self.kv_heads * self.head_dim * self.kv_bytes
 
-    def blocks(self, batch: Batch) -> Num:
-        return batch.query_tiles() * self.heads
-
     @property
     def attention_window(self) -> float:
         return self.window
+
+    def mean_keys(self, group: Group) -> Num:
+        """Keys that a query sees on average."""
+        return group.keys() if self.all_pairs else group.causal_pairs(self.window) / group.new
 
     def cost(self, batch: Batch) -> Cost:
         width = self.heads * self.head_dim
@@ -89,6 +90,7 @@ class MaterialisedAttention(AbstractOp):
         return self.cached * 2.0 * self.kv_heads * self.head_dim * self.kv_bytes
 
     def blocks(self, batch: Batch) -> Num:
+        """Thread blocks of a kernel without split loops: one for each head of each query tile."""
         return batch.query_tiles() * self.heads
 
     def cost(self, batch: Batch) -> Cost:

@@ -8,7 +8,19 @@ from typing import ClassVar, Literal, NamedTuple
 from ..types import Num
 from .batch import UNLIMITED, Batch
 
-Kind = Literal["gemm", "attention", "slow_attention", "elementwise", "concat", "collective", "transfer", "staged"]
+Kind = Literal[
+    "gemm",
+    "wide_gemm",
+    "expert_gemm",
+    "attention",
+    "slow_attention",
+    "elementwise",
+    "concat",
+    "all_reduce",
+    "collective",
+    "transfer",
+    "staged",
+]
 """Which of a machine's rates an operator runs at."""
 
 
@@ -32,11 +44,12 @@ class Cost(NamedTuple):
 
 
 class Product(NamedTuple):
-    """Shape of a matrix product: (rows, depth) times (depth, columns). Fields broadcast."""
+    """Shape of `groups` matrix products: (rows, depth) times (depth, columns) each. Fields broadcast."""
 
     rows: Num
-    columns: float
-    depth: float
+    columns: Num
+    depth: Num
+    groups: Num = 1.0
 
 
 class AbstractOp(abc.ABC):
@@ -67,14 +80,6 @@ class AbstractOp(abc.ABC):
     def attention_window(self) -> float:
         """Tokens that a query sees at most."""
         return UNLIMITED
-
-    def product(self, batch: Batch) -> Product | None:  # noqa: ARG002
-        """The matrix product that the operator is, if it is one."""
-        return None
-
-    def blocks(self, batch: Batch) -> Num | None:  # noqa: ARG002
-        """Independent thread blocks of a kernel without split loops, where that can limit it."""
-        return None
 
     @abc.abstractmethod
     def cost(self, batch: Batch) -> Cost:

@@ -22,6 +22,19 @@ class Group:
     new: Num
     past: Num
 
+    def causal_pairs(self, window: float = UNLIMITED) -> Num:
+        r"""Query-key pairs of one sequence under a causal mask, :math:`\sum_{i=1}^{n}\min(p+i, W)`."""
+        if window == UNLIMITED:
+            return self.new * (self.past + (self.new + 1.0) / 2.0)
+        growing = np.clip(window - self.past, 0.0, self.new)  # queries that still see their whole past
+        return growing * (self.past + (growing + 1.0) / 2.0) + (self.new - growing) * window
+
+    def keys(self, window: float = UNLIMITED) -> Num:
+        r"""Keys that at least one query of a sequence sees, :math:`\min(p + n, W + n - 1)`."""
+        if window == UNLIMITED:
+            return self.past + self.new
+        return np.minimum(self.past + self.new, window + self.new - 1.0)
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:
@@ -48,7 +61,7 @@ class Batch:
 
     def causal_pairs(self, window: float = UNLIMITED) -> Num:
         r"""Query-key pairs under a causal mask, :math:`\sum_s\sum_{i=1}^{n_s}\min(p_s+i, W)`."""
-        return sum(g.seqs * _causal_pairs(g, window) for g in self.groups)
+        return sum(g.seqs * g.causal_pairs(window) for g in self.groups)
 
     def all_pairs(self) -> Num:
         r"""Query-key pairs without a mask, :math:`\sum_s n_s (p_s + n_s)`."""
@@ -64,13 +77,4 @@ class Batch:
 
     def kv_tokens(self, window: float = UNLIMITED) -> Num:
         r"""Keys that at least one query sees, :math:`\sum_s \min(p_s + n_s, W + n_s - 1)`."""
-        if window == UNLIMITED:
-            return sum(g.seqs * (g.past + g.new) for g in self.groups)
-        return sum(g.seqs * np.minimum(g.past + g.new, window + g.new - 1.0) for g in self.groups)
-
-
-def _causal_pairs(group: Group, window: float) -> Num:
-    if window == UNLIMITED:
-        return group.new * (group.past + (group.new + 1.0) / 2.0)
-    growing = np.clip(window - group.past, 0.0, group.new)  # queries that still see their whole past
-    return growing * (group.past + (growing + 1.0) / 2.0) + (group.new - growing) * window
+        return sum(g.seqs * g.keys(window) for g in self.groups)

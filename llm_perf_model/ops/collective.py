@@ -21,7 +21,7 @@ class AllReduce(AbstractOp):
        Operations in MPICH", IJHPCA 19(1), 2005.
     """
 
-    kind: ClassVar[Kind] = "collective"
+    kind: ClassVar[Kind] = "all_reduce"
 
     width: float
     ranks: float

@@ -15,7 +15,7 @@ from .batch import Batch
 class Linear(AbstractOp):
     r"""y = x W (+ b) with W of shape (d_in, d_out).
 
-    .. math:: F = 2 T d_{in} d_{out},\quad Q = (d_{in} d_{out} + d_{out}) b_w + T (d_{in} + d_{out}) b_a
+    .. math:: F = 2 T d_{in} d_{out},\quad Q = (d_{in} d_{out} + d_{out}) b_w + T (d_{in} b_i + d_{out} b_a)
 
     with T rows (tokens, or sequences where `last_only`), F in FLOP, Q in bytes, b in bytes per value [1]_.
     `shared` marks weights that another operator already stores (a tied output head).
@@ -32,6 +32,13 @@ class Linear(AbstractOp):
     bias: bool = False
     last_only: bool = False
     shared: bool = False
+    input_bytes: float = 0.0
+    """Bytes per value of the inputs, where they are narrower than the activations."""
+
+    @property
+    def read_bytes(self) -> float:
+        """Bytes per value of the inputs."""
+        return self.input_bytes or self.activation_bytes
 
     @property
     def parameters(self) -> float:
@@ -42,6 +49,7 @@ class Linear(AbstractOp):
         return self.parameters * self.weight_bytes
 
     def product(self, batch: Batch) -> Product:
+        """The matrix product that the operator is."""
         return Product(batch.seqs if self.last_only else batch.tokens, self.d_out, self.d_in)
 
     def cost(self, batch: Batch) -> Cost:
@@ -49,7 +57,7 @@ class Linear(AbstractOp):
         return Cost(
             flops=2.0 * rows * self.d_in * self.d_out,
             weight_bytes=(self.d_in + self.bias) * self.d_out * self.weight_bytes,
-            activation_bytes=rows * (self.d_in + self.d_out) * self.activation_bytes,
+            activation_bytes=rows * (self.d_in * self.read_bytes + self.d_out * self.activation_bytes),
         )
 
     def workspace_bytes(self, batch: Batch) -> Num:

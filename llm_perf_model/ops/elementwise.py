@@ -28,6 +28,8 @@ class Elementwise(AbstractOp):
     weights: float = 0.0
     weight_bytes: float = 0.0
     last_only: bool = False
+    touches: float = 0.0
+    """Times that a kernel with one block a row touches each of its values; 0 where it takes many at a time."""
 
     @property
     def parameters(self) -> float:
@@ -37,8 +39,12 @@ class Elementwise(AbstractOp):
     def stored_weight_bytes(self) -> float:
         return self.weights * self.weight_bytes
 
+    def rows(self, batch: Batch) -> Num:
+        """Rows that the pass covers."""
+        return batch.seqs if self.last_only else batch.tokens
+
     def cost(self, batch: Batch) -> Cost:
-        values = (batch.seqs if self.last_only else batch.tokens) * self.width
+        values = self.rows(batch) * self.width
         return Cost(
             flops=self.flops_per_value * values,
             weight_bytes=self.stored_weight_bytes,
@@ -46,5 +52,4 @@ class Elementwise(AbstractOp):
         )
 
     def workspace_bytes(self, batch: Batch) -> Num:
-        rows = batch.seqs if self.last_only else batch.tokens
-        return rows * self.width * self.passes * self.activation_bytes
+        return self.rows(batch) * self.width * self.passes * self.activation_bytes

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -18,3 +19,18 @@ def tracked(items: Sequence[T], label: str) -> Iterator[T]:
 
         bar = track(items, label, console=Console(stderr=True), transient=True)
     yield from bar
+
+
+@contextmanager
+def ticking(label: str) -> Iterator[Callable[[], None]]:
+    """A counter of steps whose number is not known, where standard error is a terminal; call it once a step."""
+    if not sys.stderr.isatty():
+        yield lambda: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn
+
+    columns = (SpinnerColumn(), TextColumn(f"{label}: {{task.completed}} evaluations"))
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(label, total=None)
+        yield lambda: progress.advance(task)

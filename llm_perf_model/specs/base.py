@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Annotated, Self
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -46,6 +46,10 @@ class Fit(Spec):
     rows: Count
     date: Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\d$")]
     error: Annotated[str, Field(min_length=4)]
+    deviations: dict[str, NonNegative] = Field(default_factory=dict)
+    """Standard deviation of the logarithm of each coefficient."""
+    half_widths: dict[str, NonNegative] = Field(default_factory=dict)
+    """Level -> half width of the interval of log(estimate / measurement) on rows that were left out."""
 
 
 class FileSpec(Spec):
@@ -81,6 +85,32 @@ class FileSpec(Spec):
         if found:
             raise ValueError("\n".join(f"{field}: {message}" for field, message in found))
         return self
+
+
+def _only_alone(schema: dict[str, Any]) -> None:
+    """Fields are required only where no other file gives them."""
+    needed = schema["required"]
+    schema["required"] = ["name", "title"]
+    schema["if"], schema["else"] = {"required": ["like"]}, {"required": needed}
+
+
+class CoefficientSpec(FileSpec):
+    """Fitted or assumed behaviour, which a file without records may take from another file of its kind."""
+
+    model_config = ConfigDict(json_schema_extra=_only_alone)
+
+    like: Name | None = None
+    """The file that gives every field that this one leaves out."""
+
+
+def inherited(data: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Any]:
+    """`data` completed by `base`, whose origins become assumptions about the new file."""
+    own = {"name", "title", "aliases", "notes", "patterns", "like", *_BOOKKEEPING}
+    taken = {field: value for field, value in base.items() if field not in own and field not in data}
+    origins = [origin for kind in ("fits", "sources", "assumed") for origin in base.get(kind, ())]
+    fields = {field for origin in origins for field in origin["fields"] if field.split(".")[0] in {*taken, ANY_FIELD}}
+    guess = {"fields": sorted(fields), "reason": f"no records of its own: as in {base['name']}"}
+    return {**taken, **data, "assumed": [*data.get("assumed", ()), *([guess] if fields else [])]}
 
 
 def _is_number(value: object) -> bool:

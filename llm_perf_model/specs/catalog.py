@@ -7,18 +7,20 @@ import json
 import re
 from functools import cache
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from pydantic import ValidationError
 
 from ..errors import SpecError, UnknownNameError
-from .base import FileSpec
+from .base import CoefficientSpec, FileSpec, inherited
+from .collective import CollectiveSpec
 from .engine import EngineSpec
 from .gpu import GpuSpec
 from .kernels import KernelSpec
 from .link import LinkSpec
 from .model import ModelSpec
 from .precision import PrecisionSpec
+from .quantities import shortened
 
 S = TypeVar("S", bound=FileSpec)
 
@@ -29,6 +31,7 @@ FOLDERS: dict[type[FileSpec], tuple[str, str]] = {
     PrecisionSpec: ("precision", "precision_configs"),
     LinkSpec: ("link", "link_configs"),
     KernelSpec: ("kernel", "kernel_configs"),
+    CollectiveSpec: ("collective", "collective_configs"),
 }
 """Kind of spec -> the word for it and its folder."""
 
@@ -78,11 +81,41 @@ def is_path(name: str) -> bool:
 
 
 def parse(kind: type[S], data: bytes, where: str) -> S:
-    """A spec from JSON bytes; `where` names them in messages."""
+    """A spec from JSON bytes, completed by the file that it is like; `where` names it in messages."""
+    base = _base(kind, data, where) if issubclass(kind, CoefficientSpec) else None
     try:
-        return kind.model_validate_json(data)
+        return kind.model_validate_json(data if base is None else json.dumps(inherited(json.loads(data), base)))
     except ValidationError as error:
         raise SpecError(_report(kind, error, where)) from None
+
+
+def _base(kind: type[CoefficientSpec], data: bytes, where: str) -> dict[str, Any] | None:
+    """The fields of the file that a file of coefficients names under `like`, which may be like another."""
+    like = _key_of(data, "like")
+    if not isinstance(like, str):
+        return None
+    chain: list[object] = [_key_of(data, "name")]
+    following: object = like
+    while isinstance(following, str):
+        if following in chain:
+            raise SpecError(f"{where}: like goes round in a circle: {' -> '.join(map(str, [*chain, following]))}")
+        if following not in names(kind):
+            near = difflib.get_close_matches(following, names(kind), n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise SpecError(f"{where}: like is {shortened(following)}, which is no name of the catalogue{hint}")
+        chain.append(following)
+        following = _key_of((folder_of(kind) / f"{following}.json").read_bytes(), "like")
+    fields: dict[str, Any] = json.loads(load(kind, like).model_dump_json())
+    return fields
+
+
+def _key_of(data: bytes, key: str) -> object:
+    """One value of a JSON object; None where there is none."""
+    try:
+        value = json.loads(data)
+    except ValueError:
+        return None
+    return value.get(key) if isinstance(value, dict) else None
 
 
 @cache
@@ -127,11 +160,7 @@ def _index(kind: type[FileSpec]) -> dict[str, str]:
 
 def _aliases(path: Path) -> list[str]:
     """The aliases in a file; none from a broken one, whose problems are reported when it is loaded."""
-    try:
-        data = json.loads(path.read_bytes())
-    except ValueError:
-        return []
-    aliases = data.get("aliases", []) if isinstance(data, dict) else []
+    aliases = _key_of(path.read_bytes(), "aliases")
     return [alias for alias in aliases if isinstance(alias, str)] if isinstance(aliases, list) else []
 
 

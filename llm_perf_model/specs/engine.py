@@ -7,11 +7,12 @@ from typing import Literal
 
 from pydantic import Field
 
-from .base import Count, Efficiency, FileSpec, NonNegative, Positive, Spec
+from .base import CoefficientSpec, Count, Efficiency, NonNegative, Positive, Spec
 from .ffn import Activation
+from .kernels import KernelRates
 
 Fusion = Literal["bias", "residual_norm", "activation", "rotary"]
-EngineKind = Literal["ideal", "fused", "eager", "serving"]
+EngineKind = Literal["ideal", "fused", "eager", "serving", "local"]
 PassName = Literal["layernorm", "rmsnorm", "rotary", "layout", "logits"] | Activation
 
 
@@ -22,10 +23,11 @@ class Passes(Spec):
     kernels: NonNegative
 
 
-class EngineSpec(FileSpec):
+class EngineSpec(CoefficientSpec):
     """How well an engine's kernels use the device, and what it adds around them.
 
-    An efficiency or `kernel_start_s` that is None is the GPU generation's own (its kernel file); a
+    An efficiency or `kernel_start_s` that is None is the GPU generation's own (its kernel file), or the
+    kind of link's; a
     `gemm_compute_efficiency` that is given holds for every product, without tiles.
 
     On the host a step takes `dispatch_s` a kernel and `layer_s` a layer (`half_layer_s` more where
@@ -44,7 +46,15 @@ class EngineSpec(FileSpec):
     attention_memory_efficiency: Efficiency | None = None
     elementwise_memory_efficiency: Efficiency | None = None
     kernel_start_s: NonNegative | None = None
-    link_efficiency: Efficiency
+    compute_ratio: Positive | None = None
+    """Arithmetic rate of this engine's kernels over the generation's; None: the same."""
+    memory_ratio: Positive | None = None
+    """Memory rate of this engine's kernels over the generation's; None: the same."""
+    kernels: KernelRates | None = None
+    """Coefficients in place of the generation's."""
+    link_efficiency: Efficiency | None = None
+    one_kernel_all_reduce: bool = False
+    """Small all-reduces run in one kernel where the link has it."""
     collective_start_s: NonNegative = 0.0
     dispatch_s: NonNegative
     layer_s: NonNegative = 0.0
@@ -59,6 +69,8 @@ class EngineSpec(FileSpec):
     """Fused attention skips masked pairs, `fused_masked` computes them, `materialised` writes the scores."""
     attention_split: bool = True
     """False: one block for each head of each sequence, so few of them leave multiprocessors idle."""
+    attention_padded: bool = False
+    """Decode steps run the kernel of the prefill: a whole query tile for one head, not split."""
     fast_head_dims: tuple[Count, ...] | None = None
     """Head sizes that the attention kernel exists for; None: all."""
     slow_attention_memory_efficiency: Efficiency | None = None
@@ -76,6 +88,11 @@ class EngineSpec(FileSpec):
     staged_bytes_per_s: Positive | None = None
     """Rate at which a layer's inputs move between devices through host memory, for positions in `staged_positions`."""
     staged_positions: frozenset[str] = frozenset()
+
+    @property
+    def flat(self) -> bool:
+        """Whether products and attention run at flat rates, without tiles and waves."""
+        return self.gemm_compute_efficiency is not None
 
     def problems(self) -> Iterator[tuple[str, str]]:
         yield from super().problems()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from .base import Count, Spec
 
@@ -29,4 +29,25 @@ class GatedFfn(Spec):
     bias: bool = False
 
 
-Ffn = Annotated[PlainFfn | GatedFfn, Field(discriminator="kind")]
+class MoeFfn(Spec):
+    """A router sends each token to `experts_per_token` of `experts` gated feed-forwards.
+
+    A shared expert of width `shared_intermediate` sees every token.
+    """
+
+    kind: Literal["moe"] = "moe"
+    experts: Count
+    experts_per_token: Count
+    intermediate: Count
+    """Width of one expert."""
+    activation: Activation
+    shared_intermediate: Count | None = None
+
+    @model_validator(mode="after")
+    def _enough_experts(self) -> Self:
+        if self.experts_per_token > self.experts:
+            raise ValueError(f"experts_per_token is {self.experts_per_token}, more than the {self.experts} experts")
+        return self
+
+
+Ffn = Annotated[PlainFfn | GatedFfn | MoeFfn, Field(discriminator="kind")]

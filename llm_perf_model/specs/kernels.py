@@ -2,32 +2,100 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pydantic import Field, field_validator
 
-from pydantic import Field
-
-from .base import Count, Efficiency, FileSpec, NonNegative, Spec
-
-
-class Tile(Spec):
-    """An output tile of a matrix product: `rows` x `columns` at a fraction of the peak."""
-
-    rows: Count
-    columns: Count
-    compute_efficiency: Efficiency
+from .base import CoefficientSpec, Count, Efficiency, NonNegative, Positive, Spec
+from .precision import Scheme
 
 
-class KernelSpec(FileSpec):
-    """Coefficients of kernels on the generation that the file is named after.
+class GemmKernels(Spec):
+    """Products on tensor units, or on vector units: what a block of an output tile costs, and a wave of blocks.
 
-    Aliases are the generations that take these coefficients because they have no records of their own.
-    `gemm_tiles` hold for tensor units; products on vector units reach `vector_gemm_efficiency`.
+    A block multiplies at `compute_efficiency` of its multiprocessor's peak, or loads its operands at
+    `load_bytes_per_cycle` if that takes longer; each wave adds `wave_s`, and a depth that is split
+    over several blocks `split_s` for their sum.
     """
 
-    gemm_tiles: Annotated[tuple[Tile, ...], Field(min_length=1)]
-    gemm_memory_efficiency: Efficiency
-    vector_gemm_efficiency: Efficiency
-    attention_compute_efficiency: Efficiency
-    attention_memory_efficiency: Efficiency
-    elementwise_memory_efficiency: Efficiency
+    compute_efficiency: Efficiency
+    memory_efficiency: Efficiency
+    load_bytes_per_cycle: Positive
+    wave_s: NonNegative
+    split_s: NonNegative
+
+
+class SchemeKernels(Spec):
+    """What differs from plain products where operands are narrow."""
+
+    compute_efficiency: Efficiency
+    memory_efficiency: Efficiency | None = None
+    """None: as plain products."""
+    depth_cycles: NonNegative | None = None
+    """Least cycles of a block for each unit of depth (scaling of partial sums)."""
+    start_s: NonNegative | None = None
+    """Added to the start of a kernel."""
+    splits: bool = True
+    """Whether a kernel exists that splits the depth."""
+
+
+class AttentionKernels(Spec):
+    """Fused attention: a block takes `query_rows` of one key head and walks over its keys.
+
+    Each key costs the block its two products at `compute_efficiency` and a share of `query_rows`
+    exponentials that hides behind nothing; a wave of blocks adds `wave_s`. Keys and values are read at
+    `memory_efficiency`.
+    """
+
+    query_rows: Count
+    key_rows: Count
+    """Keys of one step of a block: what it computes beyond the mask."""
+    compute_efficiency: Efficiency
+    exposed_exponentials: NonNegative
+    memory_efficiency: Efficiency
+    load_bytes_per_cycle: Positive
+    """Keys and values that reach one multiprocessor from the second-level cache."""
+    wave_s: NonNegative
+
+
+class ElementwiseKernels(Spec):
+    """Passes over activations: bytes from memory, or from a second-level cache that holds them all.
+
+    Kernels with one block a row, and look-ups, also pay for each value that a multiprocessor touches.
+    """
+
+    memory_efficiency: Efficiency
+    cache_bytes_per_cycle: Positive
+    row_values_per_cycle: Positive
+    gathered_values_per_cycle: Positive
+    """Of a look-up in a table."""
+
+
+class ExpertKernels(Spec):
+    """Products of experts in one kernel: rows of each expert padded to whole tiles."""
+
+    compute_efficiency: dict[Scheme, Efficiency]
+    """By scheme; plain products stand in for schemes without a value."""
+    start_s: NonNegative
+    """Added to the start of a kernel: sorting tokens by expert."""
+
+    @field_validator("compute_efficiency")
+    @classmethod
+    def _plain_is_there(cls, value: dict[Scheme, float]) -> dict[Scheme, float]:
+        if "plain" not in value:
+            raise ValueError("needs an entry for plain products")
+        return value
+
+
+class KernelRates(Spec):
+    """Coefficients of kernels; those per cycle are per multiprocessor."""
+
+    gemm: GemmKernels
+    vector_gemm: GemmKernels
+    schemes: dict[Scheme, SchemeKernels] = Field(default_factory=dict)
+    experts: ExpertKernels
+    attention: AttentionKernels
+    elementwise: ElementwiseKernels
     kernel_start_s: NonNegative
+
+
+class KernelSpec(CoefficientSpec, KernelRates):
+    """Kernels of the generation that the file is named after."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Final, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, PlainValidator, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, PlainValidator, ValidationError, WithJsonSchema, model_validator
 
 from ..errors import RequestError
 from .base import FileSpec
@@ -35,6 +35,19 @@ def _named(kind: type[FileSpec]) -> PlainValidator:
     return PlainValidator(check)
 
 
+LEVELS: Final = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
+"""Levels of intervals: how often a measurement lies inside."""
+
+DEFAULT_LEVEL: Final = 0.8
+
+
+def _level(value: object) -> float:
+    """One of the levels."""
+    if isinstance(value, int | float) and not isinstance(value, bool) and float(value) in LEVELS:
+        return float(value)
+    raise ValueError(f"is {shortened(value)}; must be one of {', '.join(map(str, LEVELS))}")
+
+
 class Request(BaseModel):
     """One estimate's request. Names may be catalogue names, aliases, paths or specs.
 
@@ -59,6 +72,7 @@ class Request(BaseModel):
     num_beams: Single = 1
     flops_efficiency: Fraction | None = None
     hbm_memory_efficiency: Fraction | None = None
+    interval_level: Annotated[float, PlainValidator(_level), WithJsonSchema({"enum": list(LEVELS)})] = DEFAULT_LEVEL
 
     @classmethod
     def of(cls, fields: Mapping[str, object]) -> Self:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
 
@@ -13,8 +13,11 @@ from ..errors import LlmPerfModelError
 from ..estimate import Estimate
 from ..specs.engine import EngineSpec
 from ..specs.request import Request
-from .mapping import Mapped, UnmappableError, map_record
+from .mapping import Mapped, map_record
+from .operators import Timed, timed
 from .records import Problem, Record
+from .stacks import stacked
+from .unmappable import UnmappableError
 
 BATCH_BANDS: Final = ((1, "1"), (8, "2-8"), (64, "9-64"), (512, "65-512"))
 _UNCLEAR_SHARE: Final = 0.4
@@ -42,6 +45,30 @@ class Score:
 
 
 @dataclass(frozen=True, slots=True)
+class OperatorScore:
+    """A timed operator beside its estimate, in seconds. `error` is estimate / measurement - 1."""
+
+    row: Timed
+    estimated: float
+
+    @property
+    def record(self) -> Record:
+        """The record of the operator."""
+        return self.row.record
+
+    @property
+    def measured(self) -> float:
+        """The recorded seconds."""
+        assert self.record.value is not None
+        return self.record.value
+
+    @property
+    def error(self) -> float:
+        """Signed relative error against the measurement."""
+        return self.estimated / self.measured - 1.0
+
+
+@dataclass(frozen=True, slots=True)
 class Unmapped:
     """A record without an estimate, and why."""
 
@@ -54,13 +81,15 @@ class Validation:
     """Everything that became of a set of records."""
 
     scores: tuple[Score, ...]
+    operators: tuple[OperatorScore, ...]
     unmapped: tuple[Unmapped, ...]
     problems: tuple[Problem, ...]
 
 
-def validate_records(rows: Iterable[Record | Problem]) -> Validation:
-    """Every row scored, or listed with the reason why it is not."""
+def validate_records(rows: Iterable[Record | Problem], engine: str | None = None) -> Validation:
+    """Every row scored, or listed with the reason why it is not; `engine` replaces the one that a row names."""
     scores: list[Score] = []
+    operators: list[Timed] = []
     unmapped: list[Unmapped] = []
     problems: list[Problem] = []
     for row in rows:
@@ -68,12 +97,22 @@ def validate_records(rows: Iterable[Record | Problem]) -> Validation:
             problems.append(row)
             continue
         try:
-            scores.append(score(row, map_record(row)))
+            if row.operator:
+                operators.append(timed(row, engine))
+            else:
+                scores.append(score(row, map_record(row, engine)))
         except UnmappableError as error:
             unmapped.append(Unmapped(row, str(error)))
         except LlmPerfModelError as error:
             unmapped.append(Unmapped(row, f"cannot run: {error}"))
-    return Validation(tuple(scores), tuple(unmapped), tuple(problems))
+    return Validation(tuple(scores), tuple(operator_scores(operators)), tuple(unmapped), tuple(problems))
+
+
+def operator_scores(rows: Iterable[Timed]) -> Iterator[OperatorScore]:
+    """Timed operators beside the estimates of the catalogue's coefficients."""
+    for stack in stacked(rows):
+        estimates = np.broadcast_to(stack.time_s(), len(stack.rows)).tolist()
+        yield from map(OperatorScore, stack.rows, estimates)
 
 
 def score(record: Record, mapped: Mapped, engine: EngineSpec | None = None) -> Score:
@@ -150,7 +189,16 @@ GROUPINGS: Final[dict[str, Callable[[Score], str]]] = {
 """Name of a table -> the group of a score in it."""
 
 
-def errors_by(scores: Iterable[Score], group: Callable[[Score], str]) -> list[Errors]:
+OPERATOR_GROUPINGS: Final[dict[str, Callable[[OperatorScore], str]]] = {
+    "operators": lambda s: f"{s.row.family} {s.row.precision} {s.row.gpu}",
+    "source": lambda s: s.record.source,
+}
+"""Name of a table of timed operators -> the group of a score in it."""
+
+S = TypeVar("S", Score, OperatorScore)
+
+
+def errors_by(scores: Iterable[S], group: Callable[[S], str]) -> list[Errors]:
     """Errors of each group, in the order in which groups first appear."""
     groups: dict[str, list[float]] = {}
     for item in scores:
@@ -164,6 +212,10 @@ def per_row(validation: Validation) -> list[dict[str, Any]]:
         _row(s.record, s.estimated, s.error, s.blame, estimated_by=engine_of(s), absolute_error=abs(s.error))
         for s in validation.scores
     ]
+    rows += [
+        _row(s.record, s.estimated, s.error, estimated_by=s.row.engine, absolute_error=abs(s.error))
+        for s in validation.operators
+    ]
     rows += [_row(u.record, reason=u.reason) for u in validation.unmapped]
     blank = dict.fromkeys(PER_ROW, "")
     rows += [blank | {"reason": p.message, "file": p.file, "line": p.line} for p in validation.problems]
@@ -175,7 +227,7 @@ CONFIGURATION: Final = (
 )  # fmt: skip
 PER_ROW: Final = (
     "source", "engine", "device", "model", "metric", "unit", "measured", "estimated", "error", "blame", "reason",
-    *CONFIGURATION, "estimated_by", "absolute_error",
+    *CONFIGURATION, "estimated_by", "absolute_error", "operator",
 )  # fmt: skip
 """Columns of the file that holds one line a record: engine, device and model as recorded."""
 
@@ -192,5 +244,5 @@ def _row(
     r = record
     values = (r.source, r.engine, r.device, r.model, r.metric, r.unit, r.value, estimated, error, blame, reason)
     configuration = (getattr(r, name) for name in CONFIGURATION)
-    columns = dict(zip(PER_ROW, (*values, *configuration, estimated_by, absolute_error), strict=True))
+    columns = dict(zip(PER_ROW, (*values, *configuration, estimated_by, absolute_error, r.operator), strict=True))
     return {name: "" if value is None else value for name, value in columns.items()}

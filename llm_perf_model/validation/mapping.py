@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import json
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, Final
 
-from ..errors import LlmPerfModelError, UnknownNameError
+from ..errors import UnknownNameError
 from ..estimate import Estimate
-from ..specs.catalog import data_folder, load, names
+from ..specs.catalog import load, names
 from ..specs.engine import EngineSpec
 from ..specs.gpu import GpuSpec
 from ..specs.model import ModelSpec
+from .conventions import convention
 from .records import Record
+from .unmappable import UnmappableError
 
 Reader = Callable[[Estimate], Any]
 
@@ -32,10 +33,6 @@ TIME_METRICS: Final[Mapping[str, tuple[str, Reader]]] = {
     "total_ms": ("whole", lambda e: e.total_s),
     "throughput_tok_s": ("whole", lambda e: e.throughput_tokens_per_s),
     "throughput_tok_s_per_gpu": ("whole", lambda e: e.throughput_tokens_per_s / e.case.layout.ranks),
-    "throughput_total_tok_s": (
-        "whole",
-        lambda e: _sequences(e) * (e.workload.input_len + e.workload.output_len) / e.total_s,
-    ),
     "msec_per_token_over_batch": ("whole", lambda e: 1.0 / e.throughput_tokens_per_s),
 }
 """Metric word -> the phase that it times, and the time or rate of an estimate that it names."""
@@ -58,8 +55,16 @@ _UNSCORED: Final = {
     "ttft_ms_as_recorded": "the source leaves the order of its columns open",
 }
 
-_PRECISIONS: Final = (("bf16", "bf16"), ("fp16", "w16a16"), ("tf32", "tf32"), ("fp32", "fp32"))
-"""Word at the start of a recorded dtype -> precision; the first that matches counts."""
+_PRECISIONS: Final = (
+    (r"^int4", "w4a16"),
+    (r"^int8", "w8a8"),
+    (r"\bint\d|\bw\d|weights", None),
+    (r"(^|[ (])bf16", "bf16"),
+    (r"(^|[ (])fp16", "w16a16"),
+    (r"(^|[ (])tf32", "tf32"),
+    (r"(^|[ (])fp32", "fp32"),
+)
+"""Pattern in a recorded dtype -> precision, None where none is modelled; the first that matches counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,31 +84,41 @@ class Mapped:
         return bool(self.phase)
 
 
-class UnmappableError(LlmPerfModelError):
-    """A record asks for something that the model does not cover."""
-
-
-def map_record(record: Record) -> Mapped:
-    """The request of a record.
+def map_record(record: Record, engine: str | None = None) -> Mapped:
+    """The request of a record, to the engine that it names or to `engine`.
 
     Raises:
         UnmappableError: with the reason.
     """
     if record.outcome == "estimate":
         raise UnmappableError("another tool's estimate, not a measurement")
-    if record.operator:
-        raise UnmappableError("a measured operator, not a run of a model")
     if record.metric in _UNSCORED:
         raise UnmappableError(_UNSCORED[record.metric])
     model = _resolve(ModelSpec, "model", record.model)
     gpu = _resolve(GpuSpec, "device", record.device)
     if record.outcome != "ok":
         raise UnmappableError({"oom": "ran out of memory", "runtime_error": "failed with an error"}[record.outcome])
-    engine, fallback = engine_for(record.engine)
-    request = {"model": model, "gpu": gpu, "engine": engine, "precision": _precision(record.w_dtype)}
-    request |= _workload(record) | _layout(record, load(EngineSpec, engine))
+    named = str(convention(record).get("runs_as", record.engine))
+    runs_as, fallback = (engine, False) if engine else engine_for(named)
+    request: dict[str, Any] = {"model": model, "gpu": gpu, "engine": runs_as, "precision": _precision(record)}
+    request |= _workload(record) | _layout(record, load(EngineSpec, runs_as))
     phase, read = _reader(record)
-    return Mapped(request, read, engine, fallback, phase)
+    _check_unit(record)
+    if phase == "decode" and request["output_len"] == 1:
+        raise UnmappableError("the source states no output length, so there is no decode step")
+    return Mapped(request, read, runs_as, fallback, phase)
+
+
+def _check_unit(record: Record) -> None:
+    """Refuse a value whose unit is not that of its metric."""
+    metric = record.metric
+    if metric in OTHER_METRICS:
+        wanted = "J" if metric.startswith("energy") else "B"
+    else:
+        wanted = "tokens/s" if "tok_s" in metric else "s"
+    if record.unit != wanted:
+        stands_for = record.unit or "none"
+        raise UnmappableError(f"metric '{metric}' is in {wanted}, but the unit of the row stands for {stands_for}")
 
 
 def engine_for(name: str) -> tuple[str, bool]:
@@ -128,11 +143,15 @@ def _resolve(kind: type[ModelSpec] | type[GpuSpec], word: str, name: str) -> str
         raise UnmappableError(f"unknown {word} '{name}'") from None
 
 
-def _precision(dtype: str) -> str:
+def _precision(record: Record) -> str:
+    dtype = record.w_dtype
+    stated = convention(record).get("precision")
+    if stated is not None:
+        return str(stated)
     if not dtype:
         raise UnmappableError("the source states no precision")
-    found = next((name for word, name in _PRECISIONS if re.search(rf"(^|[ (]){word}", dtype)), None)
-    if found is None or re.search(r"\bint\d|\bw\d|weights", dtype):
+    found = next((name for pattern, name in _PRECISIONS if re.search(pattern, dtype)), None)
+    if found is None:
         raise UnmappableError(f"precision '{dtype}' is not modelled")
     return found
 
@@ -140,12 +159,20 @@ def _precision(dtype: str) -> str:
 def _workload(record: Record) -> dict[str, Any]:
     if record.batch is None:
         raise UnmappableError("the source states no batch")
-    if record.input_len is None:
+    rules = convention(record)
+    input_len = record.input_len or rules.get("input_len_of_method")
+    if input_len is None:
         raise UnmappableError("the source states no input length")
-    output_len = max(record.output_len or 1, 1)
-    if _convention(record.source).get("output_len") == "decode_steps" or "decode_steps" in record.extra:
+    output_len = max(record.output_len or rules.get("output_len_of_method", 1), 1)
+    if rules.get("output_len") == "decode_steps" or "decode_steps" in record.extra:
         output_len = (record.output_len or 0) + 1
-    return {"batch_size": record.batch, "input_len": record.input_len, "output_len": output_len}
+    if rules.get("input_len") == "half":
+        input_len = max(input_len // 2, 1)
+    chunk = record.extra.get("n_batch_flag")
+    if isinstance(chunk, int):  # each further chunk of the prompt is a pass over all weights, as a decode step is
+        output_len += math.ceil(input_len / chunk) - 1
+        input_len = min(input_len, chunk)
+    return {"batch_size": record.batch, "input_len": input_len, "output_len": output_len}
 
 
 def _layout(record: Record, engine: EngineSpec) -> dict[str, int]:
@@ -153,7 +180,7 @@ def _layout(record: Record, engine: EngineSpec) -> dict[str, int]:
     devices, tp, pp = record.n_devices or 1, record.tp, record.pp or 1
     if pp > 1:
         raise UnmappableError("pipeline stages are not modelled")
-    if devices > 1 and (tp is None or tp == 1) and engine.kind == "eager":
+    if devices > 1 and (tp is None or tp == 1) and engine.kind in {"eager", "local"}:
         return {"layer_split": devices}
     ranks = tp or devices
     if devices % ranks:
@@ -162,23 +189,16 @@ def _layout(record: Record, engine: EngineSpec) -> dict[str, int]:
 
 
 def _reader(record: Record) -> tuple[str, Reader]:
-    if record.metric == "total_ms" and _convention(record.source).get("total") == "decode":
+    if record.metric == "total_ms" and convention(record).get("total") == "decode":
         return "decode", lambda e: e.decode_s
+    if record.metric == "throughput_total_tok_s":
+        counted = (record.input_len or 0) + (record.output_len or 0)
+        return "whole", lambda e: _sequences(e) * counted / e.total_s
     if record.metric in TIME_METRICS:
         return TIME_METRICS[record.metric]
     if record.metric in OTHER_METRICS:
         return "", OTHER_METRICS[record.metric]
     raise UnmappableError(f"metric '{record.metric}' is not covered")
-
-
-@cache
-def _conventions() -> tuple[Mapping[str, str], ...]:
-    return tuple(json.loads((data_folder("records") / "conventions.json").read_bytes()))
-
-
-def _convention(source: str) -> Mapping[str, str]:
-    """How a source counts, where it differs from the definitions."""
-    return next((rule for rule in _conventions() if re.search(rule["source"], source)), {})
 
 
 def _sequences(e: Estimate) -> Any:

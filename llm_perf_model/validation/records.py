@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +25,12 @@ COLUMNS: Final = (
 _REQUIRED: Final = ("source", "engine", "device", "model", "metric", "value", "unit", "outcome")
 _TEXTS: Final = ("source", "engine", "device", "model", "metric", "w_dtype", "note")
 _COUNTS: Final = ("n_devices", "tp", "pp", "batch", "input_len", "output_len")
+_WORDED: Final = r"[A-Za-z].*"
+"""A length that the source describes instead of stating it."""
+
+_SIZES: Final = (
+    "m", "n", "k", "batch", "q_len", "kv_len", "heads", "kv_heads", "head_dim", "hidden", "bytes"
+)  # fmt: skip
 
 UNITS: Final[Mapping[str, tuple[str, float]]] = {
     "s": ("s", 1.0),
@@ -79,7 +86,15 @@ class Record:
     w_dtype: str = ""
     note: str = ""
     operator: str = ""
+    shape: str = ""
+    sizes: Mapping[str, float] = field(default_factory=dict)
+    """Sizes of a timed operator, as the columns name them."""
     extra: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def extra_text(self) -> str:
+        """What else the source states, as text."""
+        return json.dumps(dict(self.extra)) if self.extra else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,12 +161,25 @@ def _parse(file: str, line: int, row: Mapping[str, Any]) -> Record | Problem:
             raise ValueError(f"outcome is {outcome!r}; must be one of {', '.join(get_args(Outcome))}")
         value, unit = _value(row, outcome)
         columns: dict[str, Any] = {name: row.get(name) or "" for name in _TEXTS}
-        columns["operator"] = row.get("op") or ""
-        columns |= {name: _count(name, row.get(name)) for name in _COUNTS}
+        columns["operator"], columns["shape"] = row.get("op") or "", row.get("shape") or ""
+        columns["w_dtype"] = columns["w_dtype"] or row.get("dtype") or ""
+        sizes = _sizes(row) if columns["operator"] else {}
+        columns |= {name: _count(name, _stated(name, row)) for name in _COUNTS}
         extra = _extra(row.get("extra"))
-        return Record(file, line, value=value, unit=unit, outcome=cast("Outcome", outcome), extra=extra, **columns)
+        return Record(
+            file, line, value=value, unit=unit, outcome=cast("Outcome", outcome), extra=extra, sizes=sizes, **columns
+        )
     except ValueError as error:
         return Problem(file, line, str(error))
+
+
+def _sizes(row: Mapping[str, Any]) -> dict[str, float]:
+    """The sizes of a timed operator that the row states."""
+    stated = {name: _finite(row[name]) for name in _SIZES if row.get(name)}
+    wrong = [f"{name} is {row[name]!r}; must be a number" for name, size in stated.items() if size is None]
+    if wrong:
+        raise ValueError(wrong[0])
+    return {name: size for name, size in stated.items() if size is not None}
 
 
 def _value(row: Mapping[str, Any], outcome: str) -> tuple[float | None, str]:
@@ -170,6 +198,17 @@ def _value(row: Mapping[str, Any], outcome: str) -> tuple[float | None, str]:
         raise ValueError(f"value is {raw!r}; must be a number")
     unit, factor = UNITS[printed.lower()]
     return number * factor, unit
+
+
+def _stated(name: str, row: Mapping[str, Any]) -> Any:
+    """A count as the row states it; a mean output length is rounded, a length in words is none."""
+    raw = row.get(name)
+    if name not in {"input_len", "output_len"} or not raw:
+        return raw
+    number = _finite(raw)
+    if number is None:
+        return None if re.fullmatch(_WORDED, raw) else raw
+    return str(round(number)) if "mean" in str(row.get("input_len")) else raw
 
 
 def _count(name: str, raw: Any) -> int | None:

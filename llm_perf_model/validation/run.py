@@ -2,48 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Final
+import re
+from collections.abc import Iterable
 
 from ..errors import RequestError
 from ..report.document import Report
 from ..report.progress import tracked
-from ..specs.catalog import data_folder, load, names
+from ..specs.catalog import data_folder, load, parse
 from ..specs.engine import EngineSpec
-from .compare import Errors, Score, Validation, validate_records
-from .fit import free_fields, leave_one_out
+from .compare import Validation, validate_records
+from .crossing import cross_validation as crossed
 from .records import files, read
 from .tables import report
 
-GROUPS: Final[dict[str, Callable[[Score], str]]] = {
-    "model": lambda s: s.record.model,
-    "device": lambda s: s.record.device,
-    "source": lambda s: s.record.source,
-    "precision": lambda s: s.record.w_dtype,
-    "batch": lambda s: str(s.record.batch),
-}
-"""What `cross_validate` may leave out -> the group of a score."""
 
-
-@dataclass(frozen=True, slots=True)
-class CrossValidation:
-    """An engine's error on the rows that fixed its coefficients, and on rows that were left out."""
-
-    engine: str
-    free: tuple[str, ...]
-    fitted: Errors
-    left_out: Errors | None
-    by: str
-
-
-def validate(records: str | Iterable[str] | None = None, cross_validate: str | None = None) -> Report:
+def validate(
+    records: str | Iterable[str] | None = None, cross_validate: str | None = None, engine: str | None = None
+) -> Report:
     """Estimates against recorded measurements.
 
     Args:
         records: files or folders of records (the project's own if not given).
-        cross_validate: "model", "device", "source", "precision" or "batch": refit each fitted engine without each of
-            its groups in turn, and report the error on the group that was left out.
+        cross_validate: "model", "device", "source", "precision" or "batch" of whole runs, "shape", "device" or
+            "source" of timed operators: refit each fitted file without each of its groups in turn, and report the
+            error on the group that was left out.
+        engine: name or path of an engine to estimate every record with, in place of the one that it names.
 
     Returns:
         A report: tables by source, metric, engine, device and batch; `records` holds one row a record.
@@ -51,50 +34,62 @@ def validate(records: str | Iterable[str] | None = None, cross_validate: str | N
     Raises:
         RequestError: a path does not exist, `cross_validate` is not known, or SciPy is missing for it.
     """
-    validation = held_against(records)
-    return report(validation, cross_validation(validation, cross_validate) if cross_validate else ())
+    validation = held_against(records, engine)
+    return report(validation, crossed(validation, cross_validate) if cross_validate else ())
 
 
-def held_against(records: str | Iterable[str] | None = None) -> Validation:
-    """Every row of the records scored, or listed with a reason."""
+def held_against(records: str | Iterable[str] | None = None, engine: str | None = None) -> Validation:
+    """Every row of the records scored, or listed with a reason; `engine` replaces the one that a row names."""
+    if engine is not None:
+        load(EngineSpec, engine)
     if records is None:
         records = [str(data_folder("records"))]
     paths = [records] if isinstance(records, str) else list(records)
     rows = [row for path in files(paths) for row in read(path)]
-    return validate_records(tracked(rows, "records"))
+    return validate_records(tracked(rows, "records"), engine)
 
 
-def fitted_rows(validation: Validation, engine: EngineSpec) -> list[Score]:
-    """The scored rows that fix an engine's coefficients: each run and phase once.
+def calibrate(
+    records: str | Iterable[str],
+    engine: str | EngineSpec = "generic-fused",
+    name: str = "calibrated",
+    title: str | None = None,
+    recorded: str | None = None,
+) -> EngineSpec:
+    """The engine `engine` with the coefficients that files of records can fix.
 
-    Totals are left out where the phases of the same runs are recorded: they hold nothing new.
+    Args:
+        records: files or folders of records, of whole runs or of timed operators.
+        engine: catalogue name, path or spec that gives every choice, and the prior of every coefficient.
+        name: name of the new engine, which `estimate` takes as `engine=`.
+        title: its title.
+        recorded: the engine's name in the records, where they hold several.
+
+    Raises:
+        RequestError: the records fix nothing, hold several engines or kinds, or SciPy is missing.
     """
-    chosen: dict[tuple[tuple[object, ...], str], Score] = {}
-    for item in validation.scores:
-        r = item.record
-        if item.mapped.engine == engine.name and item.mapped.is_time and not item.mapped.fallback:
-            run = (r.model, r.device, r.n_devices, r.tp, r.w_dtype, r.batch, r.input_len, r.output_len)
-            chosen.setdefault((run, item.mapped.phase), item)
-    phased = {run for run, phase in chosen if phase != "whole"}
-    return [item for (run, phase), item in chosen.items() if phase != "whole" or run not in phased]
+    _, text = calibrated(records, engine, name, title, recorded)
+    return parse(EngineSpec, text.encode(), name)
 
 
-def cross_validation(validation: Validation, by: str) -> tuple[CrossValidation, ...]:
-    """Fitted and left-out errors of every engine whose coefficients records have fixed."""
-    if by not in GROUPS:
-        raise RequestError(f"cross_validate: is {by!r}; must be {', '.join(GROUPS)}")
-    engines = [load(EngineSpec, name) for name in names(EngineSpec)]
-    fitted = [(engine, fitted_rows(validation, engine)) for engine in engines if engine.fits]
-    results = []
-    for engine, scores in tracked([pair for pair in fitted if pair[1]], "leave one out"):
-        rows = leave_one_out(engine, scores, GROUPS[by])
-        results.append(
-            CrossValidation(
-                engine.name,
-                free_fields(engine),
-                Errors.of(engine.name, [item.error for item in scores]),
-                Errors.of(engine.name, [error for error, _ in rows]) if rows else None,
-                by,
-            )
-        )
-    return tuple(results)
+def calibrated(
+    records: str | Iterable[str],
+    engine: str | EngineSpec,
+    name: str,
+    title: str | None,
+    recorded: str | None,
+) -> tuple[Report, str]:
+    """The report of a calibration, and the text of the engine file."""
+    from . import calibration_report
+    from .calibrate import calibrate as fit
+
+    if re.fullmatch(r"[a-z0-9][a-z0-9.-]*", name) is None:
+        raise RequestError(f"name: is {name!r}; must be lower-case letters, digits, dots and dashes, as 'our-server'")
+    base = load(EngineSpec, engine) if isinstance(engine, str) else engine
+    paths = [records] if isinstance(records, str) else list(records)
+    sources = [path.name for path in files(paths)]
+    called = title or f"{name} (from {base.name})"
+    found = fit(held_against(paths), base, name, called, sources, recorded)
+    text = calibration_report.text_of(found)
+    parse(EngineSpec, text.encode(), name)
+    return calibration_report.report(found), text

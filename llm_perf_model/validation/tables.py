@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import Any, Protocol
 
 from ..report.document import Report, Table
-from .compare import GROUPINGS, Errors, Validation, errors_by, per_row
+from .compare import GROUPINGS, OPERATOR_GROUPINGS, Errors, Validation, errors_by, per_row
 from .records import Problem
 
 _COLUMNS = ("n", "median", "mean", "p90", "worst", "bias")
@@ -18,7 +18,7 @@ class Crossed(Protocol):
     """What the table of left-out errors reads."""
 
     @property
-    def engine(self) -> str: ...
+    def name(self) -> str: ...
     @property
     def free(self) -> tuple[str, ...]: ...
     @property
@@ -44,6 +44,9 @@ def report(validation: Validation, crossed: Sequence[Crossed] = ()) -> Report:
     if blamed:
         rows = tuple((term, str(n)) for term, n in blamed.most_common())
         tables.append(Table(("term that takes most of the time", "n"), rows, "blame"))
+    for name, group in OPERATOR_GROUPINGS.items():
+        if validation.operators:
+            tables.append(_errors(f"timed operators by {name}", name, errors_by(validation.operators, group)))
     if crossed:
         tables.append(_left_out(crossed))
     reasons = Counter((item.record.source, item.reason) for item in validation.unmapped)
@@ -54,7 +57,8 @@ def report(validation: Validation, crossed: Sequence[Crossed] = ()) -> Report:
         listed = tuple((first[group], group[1], str(n)) for group, n in reasons.most_common())
         tables.append(Table(("first at", "reason", "n"), listed, "records without an estimate", text_columns=2))
     notes = _problems(validation.problems)
-    counts = f"{len(validation.scores)} scored, {len(validation.unmapped)} without an estimate"
+    scored = len(validation.scores) + len(validation.operators)
+    counts = f"{scored} scored, {len(validation.unmapped)} without an estimate"
     return Report(
         f"{counts}, {len(validation.problems)} unreadable; errors are estimate / measurement - 1",
         tuple(tables),
@@ -86,24 +90,25 @@ def _left_out(crossed: Sequence[Crossed]) -> Table:
     rows = []
     for item in crossed:
         free = f"{len(item.free)} / {item.fitted.n}"
-        rows.append((f"{item.engine}: fitted", free, *_figures(item.fitted)[1:]))
+        rows.append((f"{item.name}: fitted", free, *_figures(item.fitted)[1:]))
         if item.left_out is None:
-            rows.append((f"{item.engine}: left out", "one group", "-", "-", "-", "-", "-"))
+            rows.append((f"{item.name}: left out", "one group", "-", "-", "-", "-", "-"))
         else:
-            rows.append((f"{item.engine}: left out", str(item.left_out.n), *_figures(item.left_out)[1:]))
-    return Table(("engine", "free / rows", *_COLUMNS[1:]), tuple(rows), f"leave one {crossed[0].by} out")
+            rows.append((f"{item.name}: left out", str(item.left_out.n), *_figures(item.left_out)[1:]))
+    return Table(("file", "free / rows", *_COLUMNS[1:]), tuple(rows), f"leave one {crossed[0].by} out")
 
 
 def _data(validation: Validation, crossed: Sequence[Crossed]) -> dict[str, Any]:
     times = [item for item in validation.scores if item.mapped.is_time]
     return {
         "scored": len(validation.scores),
+        "operators_scored": len(validation.operators),
         "unmapped": len(validation.unmapped),
         "problems": [str(problem) for problem in validation.problems],
         "errors": {name: [asdict(row) for row in errors_by(times, group)] for name, group in GROUPINGS.items()},
         "cross_validation": [
             {
-                "engine": item.engine,
+                "name": item.name,
                 "by": item.by,
                 "free": list(item.free),
                 "fitted": asdict(item.fitted),

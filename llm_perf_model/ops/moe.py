@@ -1,0 +1,64 @@
+"""Feed-forwards of which each token visits a few: mixtures of experts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, final
+
+from ..numeric import power
+from ..types import Num
+from .base import AbstractOp, Cost, Kind, Product
+from .batch import Batch
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class ExpertLinear(AbstractOp):
+    r"""One product of every expert: a group of y = x W with W of shape (d_in, d_out) each.
+
+    .. math:: F = 2 T k d_{in} d_{out},\quad Q = E_T d_{in} d_{out} b_w + T k (d_{in} b_i + d_{out} b_a),\quad
+       E_T = E \left(1 - (1 - k/E)^T\right)
+
+    with T tokens that visit k of E experts each. :math:`E_T` is the expected number of experts that at
+    least one token visits under an even router: only their weights are read [1]_.
+
+    .. [1] S. Rajbhandari et al., "DeepSpeed-MoE", arXiv:2201.05596.
+    """
+
+    kind: ClassVar[Kind] = "expert_gemm"
+
+    experts: float
+    experts_per_token: float
+    d_in: float
+    d_out: float
+    weight_bytes: float
+    activation_bytes: float
+    input_bytes: float
+
+    @property
+    def parameters(self) -> float:
+        return self.experts * self.d_in * self.d_out
+
+    @property
+    def stored_weight_bytes(self) -> float:
+        return self.parameters * self.weight_bytes
+
+    def visited(self, batch: Batch) -> Num:
+        """Expected number of experts that at least one token visits."""
+        return self.experts * (1.0 - power(1.0 - self.experts_per_token / self.experts, batch.tokens))
+
+    def product(self, batch: Batch) -> Product:
+        """The product of one visited expert, and how many there are."""
+        visited = self.visited(batch)
+        return Product(batch.tokens * self.experts_per_token / visited, self.d_out, self.d_in, groups=visited)
+
+    def cost(self, batch: Batch) -> Cost:
+        rows = batch.tokens * self.experts_per_token
+        return Cost(
+            flops=2.0 * rows * self.d_in * self.d_out,
+            weight_bytes=self.visited(batch) * self.d_in * self.d_out * self.weight_bytes,
+            activation_bytes=rows * (self.d_in * self.input_bytes + self.d_out * self.activation_bytes),
+        )
+
+    def workspace_bytes(self, batch: Batch) -> Num:
+        return batch.tokens * self.experts_per_token * (self.d_in + self.d_out) * self.activation_bytes

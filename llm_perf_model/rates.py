@@ -1,0 +1,133 @@
+"""What a device reaches, as the numbers that time needs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+from .ops.base import Kind
+from .types import Num
+
+
+class Rate(NamedTuple):
+    """What kernels of one kind reach. Fields broadcast."""
+
+    flops_per_s: Num
+    hbm_bytes_per_s: Num
+
+
+class BlockRate(NamedTuple):
+    """What a block of a matrix product reaches on its multiprocessor, and what a wave of blocks adds."""
+
+    flops_per_s: Num
+    load_bytes_per_s: Num
+    depth_s: Num
+    wave_s: Num
+    split_s: Num
+    start_s: Num
+    splits: tuple[float, ...]
+    input_bytes: float
+    weight_bytes: float
+
+
+class AttentionRate(NamedTuple):
+    """What a block of fused attention reaches, and what a wave of blocks adds.
+
+    A key costs a block of `query_rows` rows `row_s` for each row and value of a head, and
+    `exponential_s`; or its bytes at `load_bytes_per_s` if that takes longer.
+    """
+
+    query_rows: float
+    key_rows: float
+    row_s: Num
+    exponential_s: Num
+    load_bytes_per_s: Num
+    wave_s: Num
+    splits: float
+    padded: bool
+
+
+class PassRate(NamedTuple):
+    """What passes over activations reach beside memory: a cache of `cache_bytes`, and values of a row kernel."""
+
+    cache_bytes: float
+    cache_bytes_per_s: Num
+    row_values_per_s: Num
+    gathered_values_per_s: Num
+
+
+class Exchange(NamedTuple):
+    """What a ring of ranks reaches. Fields broadcast."""
+
+    bytes_per_s: Num
+    start_s: Num
+    hop_s: Num
+    chunk_s: Num
+
+
+class OneKernel(NamedTuple):
+    """What an all-reduce in one kernel reaches, up to `max_bytes`."""
+
+    bytes_per_s: Num
+    start_s: Num
+    rank_s: Num
+    barrier_s: Num
+    max_bytes: float
+
+
+NO_EXCHANGE = Exchange(float("inf"), 0.0, 0.0, 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """One device as an engine drives it, beside the datasheet's figures that utilisation refers to.
+
+    `blocks` quantise products of a kind to whole waves over `sms` multiprocessors; without an entry they run
+    at the flat rate of `rates`. `attention_blocks` is how many blocks fill the device where attention has
+    one block for each head of each sequence, 0 where it splits further.
+    """
+
+    rates: Mapping[Kind, Rate]
+    kernel_start_s: Num
+    experts_start_s: Num
+    dispatch_s: Num
+    step_s: Num
+    peak_flops_per_s: Num
+    peak_hbm_bytes_per_s: Num
+    hbm_bytes: Num
+    reserve_bytes: Num
+    tdp_w: Num
+    exchange: Exchange = NO_EXCHANGE
+    one_kernel: OneKernel | None = None
+    blocks: Mapping[Kind, BlockRate] = field(default_factory=dict)
+    attention: AttentionRate | None = None
+    passes: PassRate | None = None
+    sms: float = 1.0
+    attention_blocks: Num = 0.0
+    layers_host_s: Num = 0.0
+    synchronous: bool = False
+    sequence_s: Num = 0.0
+    request_s: Num = 0.0
+    staged_bytes_per_s: Num = float("inf")
+
+    @property
+    def has_blocks(self) -> bool:
+        """Whether too few attention blocks can leave multiprocessors idle."""
+        return not (isinstance(self.attention_blocks, float) and self.attention_blocks == 0.0)
+
+
+def with_efficiencies(m: Machine, flops_efficiency: Num | None, hbm_memory_efficiency: Num | None) -> Machine:
+    """The machine with efficiencies replaced: of all products, of all memory traffic."""
+    if flops_efficiency is None and hbm_memory_efficiency is None:
+        return m
+    rates = dict(m.rates)
+    if flops_efficiency is not None:
+        m = replace(m, blocks={}, attention=None)
+        for kind in ("gemm", "wide_gemm", "expert_gemm", "attention", "slow_attention"):
+            rates[kind] = rates[kind]._replace(flops_per_s=m.peak_flops_per_s * flops_efficiency)
+    if hbm_memory_efficiency is not None:
+        m = replace(m, passes=None)
+        bytes_per_s = m.peak_hbm_bytes_per_s * hbm_memory_efficiency
+        rates = {kind: rate._replace(hbm_bytes_per_s=bytes_per_s) for kind, rate in rates.items()}
+    return replace(m, rates=rates)

@@ -1,0 +1,252 @@
+"""What a timed operator is in the terms of the model: nodes, a batch, a device and a precision."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from ..case import connection
+from ..errors import InfeasibleError, UnknownNameError
+from ..graph import NORM_TOUCHES, Node
+from ..machine import gemm_peak
+from ..ops.attention import FusedAttention
+from ..ops.base import AbstractOp
+from ..ops.batch import UNLIMITED, Batch
+from ..ops.collective import AllGather, AllReduce, Transfer
+from ..ops.dense import Embedding, Linear
+from ..ops.elementwise import Elementwise
+from ..ops.moe import ExpertLinear
+from ..specs.catalog import load
+from ..specs.gpu import GpuSpec
+from ..specs.model import ModelSpec
+from ..specs.precision import PrecisionSpec
+from .conventions import convention
+from .records import Record
+from .unmappable import UnmappableError
+
+Family = str
+"""Kernels that share coefficients: gemm, attention, elementwise, experts, collective."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timed:
+    """A timed operator as nodes of a graph that run one after the other on one batch."""
+
+    record: Record
+    family: Family
+    gpu: str
+    precision: str
+    engine: str
+    nodes: tuple[Node, ...]
+    batch: Batch
+    ranks: int
+    launch_s: float
+    """Time of the method of measurement, not of the kernels."""
+    least_s: float
+    """Time below which the method shows nothing: the host launches no faster."""
+    fitted: bool
+    """Whether coefficients are fitted to it; else it is only scored."""
+
+
+def timed(record: Record, engine: str | None = None) -> Timed:
+    """A record of an operator in the terms of the model, of `engine` if one is given.
+
+    Raises:
+        UnmappableError: with the reason.
+    """
+    if record.outcome != "ok" or record.metric != "time_ms":
+        raise UnmappableError(f"metric '{record.metric}' of an operator is not a time")
+    try:
+        gpu = load(GpuSpec, record.device).name
+    except UnknownNameError:
+        raise UnmappableError(f"unknown device '{record.device}'") from None
+    precision = _precision(record.w_dtype)
+    name = record.operator.rsplit("/", 1)[-1]
+    found = next((build for pattern, build in _BUILDERS.items() if re.fullmatch(pattern, record.operator)), None)
+    if found is None:
+        raise UnmappableError(f"operator '{record.operator}' is not in the model")
+    rules = convention(record)
+    try:
+        family, nodes, batch = found(record, load(PrecisionSpec, precision), name)
+    except KeyError as missing:
+        raise UnmappableError(f"the record states no {missing.args[0]}") from None
+    runs_as = engine or str(rules.get("runs_as", "generic-fused"))
+    added_s = (rules.get("launch_s", 0.0), rules.get("least_s", 0.0))
+    ranks = _ranks(record)
+    _check_runs(gpu, precision, ranks)
+    return Timed(record, family, gpu, precision, runs_as, nodes, batch, ranks, *added_s, not rules.get("unfitted"))
+
+
+def _check_runs(gpu: str, precision: str, ranks: int) -> None:
+    """Refuse what no such device can run."""
+    device = load(GpuSpec, gpu)
+    if gemm_peak(device, load(PrecisionSpec, precision)) is None:
+        raise UnmappableError(f"{gpu} has no unit for {precision}")
+    try:
+        connection(device, ranks, None)
+    except InfeasibleError as error:
+        raise UnmappableError(f"cannot run: {error}") from None
+
+
+_DTYPES: Final[Mapping[str, str]] = {
+    r"bfloat16.*|bf16": "bf16",
+    r"fp16|half|16 bit inputs, 16 bit multiplication.*": "w16a16",
+    r"fp32|Float": "fp32",
+    "int4_wo": "w4a16",
+    "int8_wo": "w8a16",
+    "sq": "w8a8",
+    "fp8": "fp8",
+    "fp8_block": "fp8-block",
+}
+"""Recorded type of an operator -> precision."""
+
+
+def _precision(dtype: str) -> str:
+    found = next((name for pattern, name in _DTYPES.items() if re.fullmatch(pattern, dtype)), None)
+    if found is None:
+        raise UnmappableError(f"precision '{dtype}' of an operator is not modelled")
+    return found
+
+
+FEW_TOKENS: Final = 64.0
+"""Tokens above which a skewed router leaves few experts without work."""
+
+Built = tuple[Family, tuple[Node, ...], Batch]
+Builder = Callable[[Record, PrecisionSpec, str], Built]
+
+
+def _gemm(record: Record, p: PrecisionSpec, _: str) -> Built:
+    m, n, k = (record.sizes[name] for name in ("m", "n", "k"))
+    if convention(record).get("layout") == "column-major":
+        m, n = n, m
+    op = Linear(k, n, p.weight_bytes, p.activation_bytes, input_bytes=p.read_bytes)
+    return "gemm", (*_narrowing(p, k), Node("product", "ffn", op)), Batch.uniform(1.0, m, 0.0)
+
+
+def _narrowing(p: PrecisionSpec, width: float) -> Iterator[Node]:
+    if p.narrowing_pass:
+        yield Node("narrowing", "ffn", Elementwise(width, 1.0 + p.read_bytes / p.activation_bytes, p.activation_bytes))
+
+
+def _attention(record: Record, p: PrecisionSpec, name: str) -> Built:
+    """Prefill or a decode step; some collectors store half of the cache, or keys for the whole batch."""
+    rules, size = convention(record), record.sizes
+    seqs, keys = size["batch"], size["kv_len"]
+    new = size["q_len"] if name == "context_attention" else 1.0
+    if rules.get("kv_len") == "of the batch" and new == 1.0:
+        keys = keys // seqs
+        if keys < 1.0:
+            raise UnmappableError("no key is left for a sequence")
+    kv_bytes = 1.0 if record.w_dtype.endswith("kv fp8") else p.activation_bytes
+    if rules.get("values") == "alias keys" and size["heads"] != size["kv_heads"]:
+        raise UnmappableError("the timed kernel keeps keys alone: its bytes are not those of a cache")
+    op = FusedAttention(
+        size["heads"],
+        size["kv_heads"],
+        size["head_dim"],
+        p.activation_bytes,
+        kv_bytes,
+        UNLIMITED,
+        rules.get("mask") == "none",
+    )
+    nodes = [Node("attention", "attention", op)]
+    if rules.get("rotation") == "inside" and new > 1.0:
+        width = (size["heads"] + 2.0 * size["kv_heads"]) * size["head_dim"]
+        nodes.append(Node("rotation", "attention", Elementwise(width, 2.0, p.activation_bytes), kernels=0.0))
+    return "attention", tuple(nodes), Batch.uniform(seqs, new, keys - new)
+
+
+_TENSORS: Final = {"add": 3.0, "mul": 3.0, "div": 3.0, "pow": 3.0, "layernorm": 3.0, "softmax": 3.0}
+"""Tensors that a pass reads and writes, where they are not two: a norm reads its input twice."""
+
+
+def _plain_pass(record: Record, p: PrecisionSpec, name: str) -> Built:
+    """A pass over m rows of n values that takes many values at a time."""
+    rows = record.sizes.get("m", 1.0)
+    op = Elementwise(record.sizes["n"], _TENSORS.get(name, 2.0), p.activation_bytes)
+    return "elementwise", (Node("pass", "ffn", op),), Batch.uniform(1.0, rows, 0.0)
+
+
+def _layer_pass(record: Record, p: PrecisionSpec, name: str) -> Built:
+    """A pass of a layer of the model that the record names, on one rank."""
+    try:
+        model = load(ModelSpec, record.shape)
+    except UnknownNameError:
+        raise UnmappableError(f"unknown model '{record.shape}'") from None
+    group, tp, a = model.layers[0], float(record.tp or 1), p.activation_bytes
+    hidden = float(model.hidden)
+    gated = group.ffn.kind == "gated"
+    ops: dict[str, AbstractOp] = {
+        "emb": Embedding(1.0, (), hidden, 1.0, 0.0, a),
+        "input_layernorm": Elementwise(hidden, 2.0, a, touches=NORM_TOUCHES),
+        "post_attention_layernorm": Elementwise(hidden, 2.0, a, touches=NORM_TOUCHES),
+        "attn_rope": Elementwise(
+            (record.sizes["heads"] + record.sizes["kv_heads"]) * record.sizes["head_dim"], 2.0, a, touches=2.0
+        ),
+        "mlp_act": Elementwise(group.ffn.intermediate / tp, 3.0 if gated else 2.0, a, touches=3.0 if gated else 0.0),
+        "add": Elementwise(hidden, 6.0 if group.parallel else 3.0, a),
+    }
+    kernels = 2.0 if name == "add" and group.parallel else 1.0
+    node = Node(name, "norm", ops[name], kernels=kernels)
+    return "elementwise", (node,), Batch.uniform(1.0, record.sizes["batch"], 0.0)
+
+
+def _experts(record: Record, p: PrecisionSpec, _: str) -> Built:
+    """The products of the experts of one rank with the passes between them, under an even router."""
+    words = dict(word.split("=", 1) for word in record.shape.split(","))
+    visits, experts = float(words["topk"]), float(words["experts"])
+    split, ranks, tokens = float(words["moe_tp"]), float(words["moe_ep"]), record.sizes["m"]
+    if ranks > 1.0:
+        raise UnmappableError("expert parallelism is not modelled")
+    if words["dist"] != "balanced" and tokens <= FEW_TOKENS:
+        raise UnmappableError("how many experts few tokens visit under a skewed router is not recorded")
+    hidden, inner = record.sizes["hidden"], record.sizes["n"] / split
+    sizes = (p.weight_bytes, p.activation_bytes, p.read_bytes)
+    local, a = (experts, visits), p.activation_bytes
+    nodes = (
+        Node("experts_gate_up", "ffn", ExpertLinear(*local, hidden, 2.0 * inner, *sizes)),
+        Node("experts_activation", "ffn", Elementwise(visits * inner, 3.0, a)),
+        Node("experts_down", "ffn", ExpertLinear(*local, inner, hidden, *sizes)),
+        Node("experts_sum", "ffn", Elementwise(hidden, visits + 1.0, a)),
+    )
+    return "experts", nodes, Batch.uniform(1.0, tokens, 0.0)
+
+
+def _ranks(record: Record) -> int:
+    """Devices that exchange: a column, or a word of the shape."""
+    stated = re.search(r' cards": (\d+)', record.shape)
+    return int(stated[1]) if stated else record.n_devices or 1
+
+
+def _collective(record: Record, p: PrecisionSpec, name: str) -> Built:
+    ranks, payload = float(_ranks(record)), record.sizes["bytes"]
+    mean = re.search(r'"Mean All Reduce Time \(msec\)": ([\d.e-]+)', record.shape)
+    if mean and not math.isclose(record.value or 0.0, 1e-3 * float(mean[1]), rel_tol=1e-2):
+        raise UnmappableError("another column of the same row: the mean is scored")
+    if ranks < 2.0:
+        raise UnmappableError("an exchange needs two devices")
+    nodes_stated = re.search(r"devices_per_node=(\d+)", record.shape)
+    if nodes_stated and float(nodes_stated[1]) < ranks:
+        raise UnmappableError("ranks on several nodes: the network between them is not stated")
+    width = payload / p.activation_bytes
+    ops: dict[str, AbstractOp] = {
+        "all_reduce": AllReduce(width, ranks, p.activation_bytes),
+        "all_gather": AllGather(width, ranks, p.activation_bytes),
+        "reduce_scatter": AllGather(width, ranks, p.activation_bytes),
+        "send_recv": Transfer(width, p.activation_bytes),
+    }
+    return "collective", (Node(name, "communication", ops[name]),), Batch.uniform(1.0, 1.0, 0.0)
+
+
+_BUILDERS: Final[Mapping[str, Builder]] = {
+    r"gemm(/.*)?": _gemm,
+    r"context_attention|generation_attention": _attention,
+    r"emb|(input|post_attention)_layernorm|attn_rope|mlp_act|add": _layer_pass,
+    r"elementwise/.*|gelu|layernorm|softmax": _plain_pass,
+    "moe": _experts,
+    r"all_reduce|all_gather|reduce_scatter|send_recv": _collective,
+}
+"""Name of an operator -> what it is."""
