@@ -120,6 +120,7 @@ _OP_FIELDS: dict[str, st.SearchStrategy[Any]] = {
 }
 
 
+@cache
 def ops(cls: type[AbstractOp]) -> st.SearchStrategy[AbstractOp]:
     """Operators of a class, field by field: a new class needs no entry here unless its fields are odd."""
     hints = get_type_hints(cls)

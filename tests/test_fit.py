@@ -53,10 +53,11 @@ def test_there_are_fitted_engines() -> None:
 
 @every_fit
 def test_known_coefficients_are_found_again(held: Validation, name: str) -> None:
-    """Records made by the model with other coefficients than the file's."""
+    """Some records made by the model with other coefficients than the file's."""
     engine = load(EngineSpec, name)
     known = with_values(engine, free_fields(engine), [0.6 * value for value in coefficients(engine)])
-    found = refit(engine, measured_by(known, fitted_rows(held, engine)))
+    rows = fitted_rows(held, engine)
+    found = refit(engine, measured_by(known, rows[:: 3 if len(rows) > MANY_ROWS else 1]))
     assert coefficients(found) == pytest.approx(coefficients(known), rel=0.01)
 
 
@@ -139,7 +140,8 @@ def test_left_out_rows_have_no_say(held: Validation, monkeypatch: pytest.MonkeyP
             assert wrong + 1.0 == pytest.approx((error + 1.0) / 1e3, rel=1e-12)
 
 
-def test_each_row_is_left_out_once(held: Validation) -> None:
+def test_each_row_is_left_out_once(held: Validation, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_fit, "refit", lambda spec, _: spec)
     engine = load(EngineSpec, "eet")
     scores = fitted_rows(held, engine)
     rows = leave_one_out(engine, scores, RUN_GROUPS["batch"])

@@ -151,6 +151,9 @@ def test_left_out_figures(run: Run) -> None:
     assert (crossed["name"], crossed["by"]) == ("eet", "batch")
     assert crossed["fitted"]["n"] == crossed["left_out"]["n"] == 14
     assert crossed["left_out"]["median"] > 0.0
+    text = run("--records", EET, "--cross_validate", "batch").out
+    section = text.split("left out, by batch\n", 1)[1]
+    assert [line.split()[:2] for line in section.splitlines()[2:5]] == [["4", "7"], ["16", "7"], ["all", "14"]]
     assert set(crossed["free"]) == {
         "dispatch_s", "attention_memory_efficiency", "slow_attention_memory_efficiency"
     }  # fmt: skip

@@ -48,6 +48,8 @@ class CrossValidation:
     fitted: Errors
     left_out: Errors | None
     by: str
+    rows: tuple[tuple[str, float], ...] = ()
+    """Group and error of each row that was left out."""
 
 
 def cross_validation(validation: Validation, by: str) -> tuple[CrossValidation, ...]:
@@ -66,7 +68,9 @@ def _engines(validation: Validation, by: str) -> Iterator[CrossValidation]:
         rows = left_out(validation, engine, scores, by)
         inside = Errors.of(engine.name, [item.error for item in scores])
         outside = Errors.of(engine.name, [error for error, _ in rows]) if rows else None
-        yield CrossValidation(engine.name, free_fields(engine), inside, outside, by)
+        own = rows if engine.name != f"generic-{engine.kind}" else []  # a generic engine's rows are those of others
+        pairs = tuple((RUN_GROUPS[by](item), error) for error, item in own)
+        yield CrossValidation(engine.name, free_fields(engine), inside, outside, by, pairs)
 
 
 def left_out(validation: Validation, engine: EngineSpec, scores: Sequence[Score], by: str) -> list[Row]:
@@ -133,7 +137,8 @@ def _rates(validation: Validation, by: str) -> Iterator[CrossValidation]:
         inside = (times_s(spec, stacks) / measured_s(stacks) - 1.0).tolist()
         pairs = operator_rows(spec, own, by)
         outside = Errors.of(spec.name, [error for error, _ in pairs]) if pairs else None
-        yield CrossValidation(spec.name, free_fields(spec), Errors.of(spec.name, inside), outside, by)
+        groups = tuple((OPERATOR_GROUPS[by](row), error) for error, row in pairs)
+        yield CrossValidation(spec.name, free_fields(spec), Errors.of(spec.name, inside), outside, by, groups)
 
 
 def _fitted_rates() -> Iterator[KernelSpec | CollectiveSpec]:

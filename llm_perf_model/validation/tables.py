@@ -27,6 +27,8 @@ class Crossed(Protocol):
     def left_out(self) -> Errors | None: ...
     @property
     def by(self) -> str: ...
+    @property
+    def rows(self) -> tuple[tuple[str, float], ...]: ...
 
 
 def report(validation: Validation, crossed: Sequence[Crossed] = ()) -> Report:
@@ -48,7 +50,7 @@ def report(validation: Validation, crossed: Sequence[Crossed] = ()) -> Report:
         if validation.operators:
             tables.append(_errors(f"timed operators by {name}", name, errors_by(validation.operators, group)))
     if crossed:
-        tables.append(_left_out(crossed))
+        tables += [_left_out(crossed), *_left_out_groups(crossed)]
     reasons = Counter((item.record.source, item.reason) for item in validation.unmapped)
     first: dict[tuple[str, str], str] = {}
     for item in validation.unmapped:
@@ -96,6 +98,18 @@ def _left_out(crossed: Sequence[Crossed]) -> Table:
         else:
             rows.append((f"{item.name}: left out", str(item.left_out.n), *_figures(item.left_out)[1:]))
     return Table(("file", "free / rows", *_COLUMNS[1:]), tuple(rows), f"leave one {crossed[0].by} out")
+
+
+def _left_out_groups(crossed: Sequence[Crossed]) -> list[Table]:
+    """The same left-out rows by the group that they belong to, whatever their file, and all of them together."""
+    groups: dict[str, list[float]] = {}
+    for group, error in (pair for item in crossed for pair in item.rows):
+        groups.setdefault(group, []).append(error)
+    if not groups:
+        return []
+    together = Errors.of("all", [error for errors in groups.values() for error in errors])
+    rows = [Errors.of(group, errors) for group, errors in groups.items()]
+    return [_errors(f"left out, by {crossed[0].by}", crossed[0].by, [*rows, together])]
 
 
 def _data(validation: Validation, crossed: Sequence[Crossed]) -> dict[str, Any]:
