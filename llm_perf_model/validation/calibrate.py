@@ -69,7 +69,7 @@ def calibrate(
     priors, everything = problem.priors(), list(range(problem.size))
     with ticking("calibrate") as tick:
         found = _fitted(problem, everything, priors, tick)
-        outside = _left_out(problem, priors, tick)
+        outside = _left_out(problem, {field: priors[field] for field in found.values}, tick)
     if not found.values:
         reasons = "; ".join([*problem.contradictions(), *(f"{field}: {why}" for field, why in found.kept.items())])
         raise RequestError(f"records: {_rows(problem.size)} cannot fix a coefficient of {base.name} ({reasons})")
@@ -137,7 +137,10 @@ def _fitted(problem: Problem, rows: Sequence[int], priors: Mapping[str, Prior], 
 
 
 def _left_out(problem: Problem, priors: Mapping[str, Prior], tick: Callable[[], None]) -> list[float]:
-    """Errors of rows under coefficients fitted to the rows of all other groups; none from two rows or fewer."""
+    """Errors of rows under coefficients fitted to the rows of all other groups; none from two rows or fewer.
+
+    `priors` are those of the coefficients that all rows together can fix.
+    """
     _, groups = problem.groups()
     errors: list[float] = []
     for name in dict.fromkeys(groups) if problem.size > FEWEST else ():
