@@ -203,6 +203,10 @@ def attentions(draw: st.DrawFn, all_pairs: bool | None = None) -> FusedAttention
         # 20 queries of 4 heads are 80 rows: two blocks of 64; query i sees i keys, the edges of a tile of 20 and of a
         # step of 32 beside.
         ({}, Batch.uniform(1.0, 20.0, 0.0), 1 * (64 * 2) * max(10.5 + 9.5 + 16, 20 + 16), 7),
+        # Two such sequences are two waves.
+        ({}, Batch.uniform(2.0, 20.0, 0.0), 2 * (64 * 2) * (10.5 + 9.5 + 16), 2 * 7),
+        # Keys of more than one query are not split: 16 queries of 4 heads are one block, which leaves one idle.
+        ({"splits": 32.0}, Batch.uniform(1.0, 16.0, 0.0), 1 * (64 * 2) * (8.5 + 7.5 + 16), 7),
         # Exponentials of a row beside the products.
         ({"exponential_s": 0.5}, Batch.uniform(3.0, 1.0, 9.0), 2 * 16 * 2.5 * (10 + 16), 2 * 7),
         # A key and a value of 2 x 2 bytes each that arrive at a byte in 10 seconds.
@@ -213,6 +217,13 @@ def test_attention_on_two_multiprocessors_by_hand(
     change: dict[str, Any], batch: Batch, busy_s: float, wave_s: float
 ) -> None:
     assert attention_s(SHARED, batch, WALK._replace(**change), 2.0) == pytest.approx((busy_s, wave_s), rel=1e-15)
+
+
+@pytest.mark.parametrize(("sms", "parts"), [(2.0, 2.0), (32.0, 32.0), (108.0, 32.0)])
+def test_a_lone_sequence_is_split_over_so_many_multiprocessors(sms: float, parts: float) -> None:
+    """One block of 16 rows walks 10 keys and half a step of 32, in at most 32 parts."""
+    busy_s, wave_s = attention_s(SHARED, Batch.uniform(1.0, 1.0, 9.0), WALK._replace(splits=32.0), sms)
+    assert (busy_s, wave_s) == pytest.approx(((16 * 2) * (10 + 16) / parts, 7.0), rel=1e-15)
 
 
 def test_without_a_mask_no_edge_is_added() -> None:
