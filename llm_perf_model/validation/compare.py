@@ -24,13 +24,11 @@ _UNCLEAR_SHARE: Final = 0.4
 
 
 @dataclass(frozen=True, slots=True)
-class Score:
+class Compared:
     """A record beside its estimate, both in SI units. `error` is estimate / measurement - 1."""
 
     record: Record
-    mapped: Mapped
     estimated: float
-    blame: str
 
     @property
     def measured(self) -> float:
@@ -45,27 +43,18 @@ class Score:
 
 
 @dataclass(frozen=True, slots=True)
-class OperatorScore:
-    """A timed operator beside its estimate, in seconds. `error` is estimate / measurement - 1."""
+class Score(Compared):
+    """A run of a model beside its estimate."""
+
+    mapped: Mapped
+    blame: str
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorScore(Compared):
+    """A timed operator beside its estimate."""
 
     row: Timed
-    estimated: float
-
-    @property
-    def record(self) -> Record:
-        """The record of the operator."""
-        return self.row.record
-
-    @property
-    def measured(self) -> float:
-        """The recorded seconds."""
-        assert self.record.value is not None
-        return self.record.value
-
-    @property
-    def error(self) -> float:
-        """Signed relative error against the measurement."""
-        return self.estimated / self.measured - 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +101,8 @@ def operator_scores(rows: Iterable[Timed]) -> Iterator[OperatorScore]:
     """Timed operators beside the estimates of the catalogue's coefficients."""
     for stack in stacked(rows):
         estimates = np.broadcast_to(stack.time_s(), len(stack.rows)).tolist()
-        yield from map(OperatorScore, stack.rows, estimates)
+        for row, estimated in zip(stack.rows, estimates, strict=True):
+            yield OperatorScore(row.record, estimated, row)
 
 
 def score(record: Record, mapped: Mapped, engine: EngineSpec | None = None) -> Score:
@@ -122,7 +112,7 @@ def score(record: Record, mapped: Mapped, engine: EngineSpec | None = None) -> S
     if record.value is None or record.value <= 0.0:
         raise UnmappableError("the recorded value is not a positive number")
     blame = _blame(estimate, mapped.phase) if mapped.is_time else "unknown"
-    return Score(record, mapped, float(mapped.read(estimate)), blame)
+    return Score(record, float(mapped.read(estimate)), mapped, blame)
 
 
 def _blame(e: Estimate, phase: str) -> str:
