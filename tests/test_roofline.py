@@ -3,7 +3,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import asdict, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 import pytest
@@ -15,16 +15,17 @@ from llm_perf_model.case import Case
 from llm_perf_model.exchange import EXCHANGES, exchange_s
 from llm_perf_model.graph import Graph, Node
 from llm_perf_model.ops.attention import FusedAttention, MaterialisedAttention
-from llm_perf_model.ops.base import Kind
+from llm_perf_model.ops.base import AbstractOp, Kind
 from llm_perf_model.ops.batch import Batch
 from llm_perf_model.ops.dense import Embedding, Linear
 from llm_perf_model.ops.elementwise import Elementwise
 from llm_perf_model.ops.moe import ExpertLinear
-from llm_perf_model.rates import Machine, Rate
+from llm_perf_model.rates import AttentionRate, BlockRate, Machine, Rate
 from llm_perf_model.roofline import Run, Totals, host_s_per_step, positive_sum, step_s, totals, walk
 
 from .strategies import batches, cases, graphs, machines, wholes
 
+HEADS = (4.0, 4.0, 64.0, 2.0, 2.0)
 PARTS_S = ("compute_s", "memory_s", "comm_s", "start_s", "host_s", "overhead_s")
 seconds = st.floats(-3.0, 3.0, allow_subnormal=False)
 
@@ -133,9 +134,13 @@ def test_walk_over_a_run_is_the_sum_over_its_steps(
         assert work.timing.last_s == pytest.approx(parts[-1].timing.device_s, rel=1e-12)
 
 
-@given(graphs(), machines(), batches())
-def test_a_node_takes_its_kernels_its_exchange_and_its_starts(graph: Graph, m: Machine, batch: Batch) -> None:
+@pytest.mark.parametrize("flat", [False, True])
+@given(graph=graphs(), data=st.data(), batch=batches())
+def test_a_node_takes_its_kernels_its_exchange_and_its_starts(
+    flat: bool, graph: Graph, data: st.DataObject, batch: Batch
+) -> None:
     """Arithmetic and traffic: the longer of the two where the cost grows with the cache, else a smooth maximum."""
+    m = data.draw(machines(flat=flat))
     for node, cost, t in walk(graph, m, Run.single(batch)):
         e = expected(node, batch, m)
         assert t.compute_s == pytest.approx(node.count * e.compute_s, rel=1e-12)
@@ -150,6 +155,30 @@ def test_a_node_takes_its_kernels_its_exchange_and_its_starts(graph: Graph, m: M
         kernels_s = 0.0 if is_exchange else node.kernels * m.kernel_start_s
         assert t.start_s == pytest.approx(node.count * (kernels_s + e.added_s), rel=1e-12)
         assert t.device_s == t.busy_s + t.comm_s + t.start_s
+
+
+def test_starts_of_each_kind_of_kernel_by_hand() -> None:
+    """5 us a kernel; 7 for sorting tokens by expert, 11 for a scheme, 13 for each of two waves of attention."""
+    sizes = (2.0, 2.0, 2.0)
+    ops: dict[str, AbstractOp] = {
+        "experts": ExpertLinear(8.0, 2.0, 64.0, 64.0, *sizes),
+        "product": Linear(64.0, 64.0, 2.0, 2.0),
+        "head": Linear(64.0, 64.0, 2.0, 2.0),
+        "attention": FusedAttention(*HEADS),
+        "pass": Elementwise(64.0, 2.0, 2.0),
+    }
+    block = BlockRate(1e12, 1e12, 0.0, 0.0, 0.0, 11e-6, (1.0,), 2.0, 2.0)
+    m = replace(
+        Machine({kind: Rate(1e12, 1e12) for kind in get_args(Kind)}, 5e-6, 7e-6, *[0.0] * 7),
+        blocks={"gemm": block, "wide_gemm": block._replace(start_s=0.0)},
+        attention=AttentionRate(64.0, 32.0, 1e-12, 0.0, 1e30, 13e-6, 1.0, False),
+        sms=4.0,
+    )
+    rates: dict[str, Kind] = {"head": "wide_gemm"}
+    graph = tuple(Node(name, "ffn", op, 3.0, 2.0, rates.get(name)) for name, op in ops.items())
+    starts = {w.node.name: w.timing.start_s for w in walk(graph, m, Run.single(Batch.uniform(2.0, 1.0, 9.0)))}
+    added_us = {"experts": 7, "product": 11, "head": 0, "attention": 2 * 13, "pass": 0}
+    assert starts == pytest.approx({name: 3 * (2 * 5 + us) * 1e-6 for name, us in added_us.items()}, rel=1e-12)
 
 
 @given(graphs(), machines(), batches())
@@ -259,8 +288,6 @@ def test_positive_sum_of_a_level_line_of_any_height(value: float) -> None:
 
 
 # Attention with one block for each head.
-
-HEADS = (4.0, 4.0, 64.0, 2.0, 2.0)
 
 
 def test_too_few_blocks_leave_multiprocessors_idle() -> None:
