@@ -32,7 +32,7 @@ SHOWN: dict[str, Callable[[float], str]] = {
     "_bytes_per_s": lambda value: f"{value / 1e9:.3g} GB/s",
     "_s": lambda value: f"{1e3 * value:.3g} ms" if value >= 1e-3 else f"{1e6 * value:.4g} us",
     "_cycles": lambda value: f"{value:,.0f} cycles" if value >= 100.0 else f"{value:.3g} cycles",
-    "_bytes": lambda value: f"{value / 2**20:.3g} MiB",
+    "_bytes": lambda value: f"{value / 2**30:.3g} GiB" if value >= 2**30 else f"{value / 2**20:.3g} MiB",
 }
 """Ending of a coefficient -> how people read it."""
 
@@ -155,6 +155,44 @@ def engines() -> str:
     return table(head, rows, texts=2)
 
 
+def memories() -> str:
+    """How every engine allocates memory."""
+    rows = []
+    for spec in (load(EngineSpec, name) for name in names(EngineSpec)):
+        cache = f"{spec.cache}, {spec.block_tokens}" if spec.block_tokens else spec.cache
+        if spec.concatenated_positions:
+            cache += f"; {', '.join(sorted(spec.concatenated_positions))}: concatenated"
+        logits = f"{spec.logits}: {', '.join(spec.logits_held) or 'on the host'}"
+        link = f"[{spec.name}](#{spec.name.replace('.', '')})"
+        fitted = any("context_bytes" in fit.fields for fit in spec.fits)
+        context = f"{spec.context_bytes / 2**30:.2f}{' (fitted)' if fitted else ''}"
+        rows.append((link, cache, share(spec), size(spec), logits, context, beside(spec)))
+    head = ("engine", "cache", "takes", "size of a pass", "logits held", "context, GiB", "beside")
+    return table(head, rows, texts=5).replace("|--:|---|", "|---|---|")
+
+
+def share(spec: EngineSpec) -> str:
+    """What an engine takes of the device."""
+    if spec.pool_fraction is None:
+        return "what it needs"
+    of = "what is free" if spec.pool_of == "free" else "the device"
+    return f"{spec.pool_fraction:g} of {of}"
+
+
+def size(spec: EngineSpec) -> str:
+    """What activations and logits are sized for."""
+    sizes = [(spec.pass_tokens, "tokens"), (spec.pass_sequences, "sequences")]
+    return ", ".join(f"{n} {word}" for n, word in sizes if n is not None) or "the request's"
+
+
+def beside(spec: EngineSpec) -> str:
+    """Graphs, fragments and workspaces."""
+    found = [f"graphs of {spec.graph_bytes / 2**20:.0f} MiB"] if spec.graph_bytes else []
+    found += [f"{spec.overallocation:.3g} bytes a live byte"] if spec.overallocation else []
+    found += [f"workspace for {spec.workspace.max_tokens} tokens"] if spec.workspace else []
+    return ", ".join(found) or "-"
+
+
 def in_sample(spec: EngineSpec) -> str:
     """Median and worst error of an engine on its own rows."""
     found = validated(spec.name, "fitted")
@@ -184,6 +222,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "coefficients of exchanges": exchanges,
     "fits of exchanges": lambda: fits([load(CollectiveSpec, name) for name in names(CollectiveSpec)]),
     "fits of engines": engines,
+    "memory of engines": memories,
 }
 
 
@@ -223,11 +262,10 @@ def of_engine(spec: EngineSpec, kept: dict[str, str]) -> str:
     """Fitted coefficients of an engine, the records that fixed them, and the error that remained."""
     rows = [
         (f"`{field}`", f"{getattr(spec, field):.4g}", shown(field, getattr(spec, field)), kept.get(field, "all rows"))
-        for field in free_fields(spec)
+        for field in dict.fromkeys(field for fit in spec.fits for field in fit.fields)
     ]
-    lines = [table(("coefficient", "value", "that is", "rows that fix it"), rows), ""]
-    lines += [f"{fit.rows} rows: {fit.error}. Records: {'; '.join(fit.records)}." for fit in spec.fits]
-    return "\n".join(lines)
+    fixed = [f"{fit.rows} rows: {fit.error}. Records: {'; '.join(fit.records)}." for fit in spec.fits]
+    return "\n\n".join([table(("coefficient", "value", "that is", "rows that fix it"), rows), *fixed])
 
 
 def pages() -> dict[Path, str]:

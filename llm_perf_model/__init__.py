@@ -2,7 +2,21 @@
 
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 
-from .api import collectives, engines, estimate, gpus, kernels, links, models, precisions
+from .api import (
+    collectives,
+    engines,
+    estimate,
+    gpus,
+    kernels,
+    links,
+    memory,
+    models,
+    powers,
+    precisions,
+    prices,
+    tariffs,
+)
+from .capacity import Capacity
 from .errors import (
     InfeasibleError,
     LlmPerfModelError,
@@ -19,7 +33,9 @@ from .specs.kernels import KernelSpec
 from .specs.layout import LayoutSpec
 from .specs.link import LinkSpec
 from .specs.model import ModelSpec
+from .specs.power import PowerSpec
 from .specs.precision import PrecisionSpec
+from .specs.price import PriceSpec, TariffSpec
 from .specs.workload import WorkloadSpec
 
 if _TYPE_CHECKING:
@@ -28,6 +44,7 @@ if _TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Capacity",
     "CollectiveSpec",
     "EngineSpec",
     "Estimate",
@@ -39,9 +56,12 @@ __all__ = [
     "LlmPerfModelError",
     "ModelSpec",
     "OutOfMemoryError",
+    "PowerSpec",
     "PrecisionSpec",
+    "PriceSpec",
     "RequestError",
     "SpecError",
+    "TariffSpec",
     "UnknownNameError",
     "WorkloadSpec",
     "__version__",
@@ -52,8 +72,12 @@ __all__ = [
     "gpus",
     "kernels",
     "links",
+    "memory",
     "models",
+    "powers",
     "precisions",
+    "prices",
+    "tariffs",
     "validate",
 ]
 

@@ -7,12 +7,14 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from .capacity import Capacity
 from .case import Case, make_case
+from .cost import price_of
 from .errors import InfeasibleError
 from .estimate import Estimate
 from .generate import decode, prefill
-from .memory import memory
-from .rates import with_efficiencies
+from .rates import with_efficiencies, with_power_limit
+from .sizing import shortfall
 from .specs.base import FileSpec
 from .specs.catalog import is_path, load, names
 from .specs.collective import CollectiveSpec
@@ -22,7 +24,9 @@ from .specs.kernels import KernelSpec
 from .specs.layout import LayoutSpec
 from .specs.link import LinkSpec
 from .specs.model import ModelSpec
+from .specs.power import PowerSpec
 from .specs.precision import PrecisionSpec
+from .specs.price import PriceSpec, TariffSpec
 from .specs.request import Request
 from .specs.workload import WorkloadSpec
 from .summary import summary
@@ -52,10 +56,21 @@ def estimate(model: str | ModelSpec, **options: Any) -> Estimate:
     return answer(Request.of({"model": model, **options}))
 
 
+def memory(model: str | ModelSpec, **options: Any) -> Capacity:
+    """What fits: peak memory by part, largest batch, longest prompt.
+
+    Takes the arguments of `estimate` and raises as it does.
+    """
+    return Capacity(estimate(model, **options))
+
+
 def answer(request: Request) -> Estimate:
     """The estimate of a checked request."""
     case = _case(request)
     machine = with_efficiencies(case.machine, request.flops_efficiency, request.hbm_memory_efficiency)
+    machine = with_power_limit(machine, request.power_limit_w)
+    if request.price is not None or request.tariff is not None:
+        price_of(request, case.gpu.name)  # names are wrong now, not when the cost is read
     workload = _workload(request, case.model)
     batch_size, input_len, output_len = workload.batch_size, workload.input_len, workload.output_len
     return Estimate(
@@ -65,8 +80,8 @@ def answer(request: Request) -> Estimate:
         workload=workload,
         prefill=prefill(case.graph, machine, batch_size, input_len),
         decode=decode(case.graph, machine, batch_size, input_len, output_len - 1.0),
-        memory=memory(case.graph, machine, batch_size, input_len, output_len, case.layout.layer_split),
         describe=summary,
+        explain=shortfall,
     )
 
 
@@ -115,6 +130,21 @@ def links() -> tuple[str, ...]:
     return names(LinkSpec)
 
 
+def powers() -> tuple[str, ...]:
+    """Catalogue names of the GPU generations with coefficients of power."""
+    return names(PowerSpec)
+
+
+def prices() -> tuple[str, ...]:
+    """Catalogue names of the price lists."""
+    return names(PriceSpec)
+
+
+def tariffs() -> tuple[str, ...]:
+    """Catalogue names of the electricity tariffs."""
+    return names(TariffSpec)
+
+
 _UNMODELLED = {
     "pp": "pipeline stages are not modelled",
     "ep": "expert parallelism is not modelled",
@@ -133,7 +163,10 @@ def _layout(request: Request) -> LayoutSpec:
 
 def _case(request: Request) -> Case:
     """The case of a request, from a cache where every part of it is a catalogue name."""
-    parts = (request.model, request.gpu, request.engine, request.precision, request.link)
+    engine = request.engine
+    if request.pool_fraction is not None:
+        engine = _spec(EngineSpec, engine).model_copy(update={"pool_fraction": request.pool_fraction})
+    parts = (request.model, request.gpu, engine, request.precision, request.link)
     layout = _layout(request)
     if all(part is None or (isinstance(part, str) and not is_path(part)) for part in parts):
         return _named_case(*parts, layout)

@@ -33,11 +33,12 @@ class Line(NamedTuple):
     memory_s: Num
     comm_s: Num
     host_s: Num
+    power_s: Num
     time_s: Num
 
 
 def lines(phase: Phase) -> Iterator[Line]:
-    """A line for each operator, then one for the host where it delays the device."""
+    """A line for each operator, then those of the host and of a power limit where they delay the device."""
     for works in phase.works():
         node = works[0].node
         costs, timings = [work.cost for work in works], [work.timing for work in works]
@@ -52,11 +53,15 @@ def lines(phase: Phase) -> Iterator[Line]:
             sum(t.memory_bound_s for t in timings),
             sum(t.comm_s for t in timings),
             sum(t.start_s for t in timings),
+            0.0,
             sum(t.device_s for t in timings),
         )
     for name, spent_s in (("host_wait", phase.totals.host_s), ("overhead", phase.totals.overhead_s)):
         if np.any(spent_s):
-            yield Line(name, "host", 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, spent_s, spent_s)
+            yield Line(name, "host", 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, spent_s, 0.0, spent_s)
+    limited_s = phase.totals.power_s
+    if np.any(limited_s):
+        yield Line("power_limit", "power", 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, limited_s, limited_s)
 
 
 def by_role(operators: Iterator[Line]) -> list[Line]:
@@ -72,7 +77,8 @@ def by_role(operators: Iterator[Line]) -> list[Line]:
 def bound_of(line: Line) -> str:
     """The term that takes most of a line's time, over all its points."""
     terms = {
-        "compute": line.compute_s, "memory": line.memory_s, "communication": line.comm_s, "host": line.host_s
+        "compute": line.compute_s, "memory": line.memory_s, "communication": line.comm_s, "host": line.host_s,
+        "power": line.power_s,
     }  # fmt: skip
     return max(terms, key=lambda name: float(np.sum(terms[name])))
 

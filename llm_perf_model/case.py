@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass
+from typing import TypeVar
 
+from .allocation import Allocation, allocation
 from .errors import InfeasibleError, SpecError, UnknownNameError
 from .graph import Graph, build
 from .machine import Connection, gemm_peak, machine
@@ -17,7 +19,10 @@ from .specs.kernels import KernelSpec
 from .specs.layout import LayoutSpec
 from .specs.link import LinkSpec
 from .specs.model import LayerGroup, ModelSpec
+from .specs.power import PowerSpec
 from .specs.precision import PrecisionSpec
+
+S = TypeVar("S", KernelSpec, PowerSpec)
 
 NODE_RANKS = 8
 """Cards that share one host."""
@@ -37,8 +42,10 @@ class Case:
     collectives: CollectiveSpec | None
     """What exchanges reach on that kind of link, None with one rank."""
     kernels: KernelSpec
+    power: PowerSpec
     graph: Graph
     machine: Machine
+    allocation: Allocation
 
 
 def make_case(
@@ -69,7 +76,9 @@ def make_case(
         raise InfeasibleError(
             f"{gpu.name} cannot run precision {precision.name}: it needs {wanted}, the device has {units}"
         )
-    kernels = _kernels(gpu)
+    kernels, power = _of_generation(KernelSpec, gpu), _of_generation(PowerSpec, gpu)
+    graph = build(model, engine, precision, layout.tp, layout.layer_split)
+    reached = joined.reached if joined else None
     return Case(
         model=model,
         gpu=gpu,
@@ -77,21 +86,23 @@ def make_case(
         precision=precision,
         layout=layout,
         link=joined.link if joined else None,
-        collectives=joined.reached if joined else None,
+        collectives=reached,
         kernels=kernels,
-        graph=build(model, engine, precision, layout.tp, layout.layer_split),
-        machine=machine(gpu, engine, engine.kernels or kernels, precision, peak, layers, joined),
+        power=power,
+        graph=graph,
+        machine=machine(gpu, engine, engine.kernels or kernels, precision, peak, layers, joined, power),
+        allocation=allocation(model, gpu, engine, precision, layout, graph, reached),
     )
 
 
-def _kernels(gpu: GpuSpec) -> KernelSpec:
+def _of_generation(kind: type[S], gpu: GpuSpec) -> S:
     """The coefficients of the device's generation."""
     try:
-        return load(KernelSpec, gpu.generation)
+        return load(kind, gpu.generation)
     except UnknownNameError:
-        near = difflib.get_close_matches(gpu.generation, names(KernelSpec), n=1)
+        near = difflib.get_close_matches(gpu.generation, names(kind), n=1)
         hint = f"did you mean {near[0]}? " if near else ""
-        known = ", ".join(names(KernelSpec))
+        known = ", ".join(names(kind))
         raise SpecError(f"{gpu.name}: generation '{gpu.generation}' is not known; {hint}known: {known}") from None
 
 

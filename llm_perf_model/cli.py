@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import json
 import os
 import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any, cast
 
 from .api import answer
 from .breakdown import DETAILS, Detail
-from .errors import LlmPerfModelError, RequestError
+from .capacity import Capacity
+from .errors import LlmPerfModelError, OutOfMemoryError, RequestError
 from .listing import KINDS, listing, show_spec
 from .report.document import FORMATS, Format, Report
 from .report.export import write_text
@@ -39,6 +42,15 @@ def infer(
     num_beams: int = 1,
     flops_efficiency: float | None = None,
     hbm_memory_efficiency: float | None = None,
+    pool_fraction: float | None = None,
+    power_limit_w: float | None = None,
+    energy_convention: str = "power",
+    price: str | None = None,
+    usd_per_gpu_hour: float | None = None,
+    tariff: str | None = None,
+    usd_per_kwh: float | None = None,
+    pue: float | None = None,
+    utilisation: float = 1.0,
     interval_level: float = 0.8,
     breakdown: str | None = None,
     format: str = "text",
@@ -63,6 +75,15 @@ def infer(
         num_beams: beams of a search; only 1 in this version
         flops_efficiency: fraction of peak FLOP/s of all matrix products, in place of the engine's
         hbm_memory_efficiency: fraction of memory bandwidth of all kernels, in place of the engine's
+        pool_fraction: share of the device's memory that the engine takes, in place of its own setting
+        power_limit_w: power limit of each device, below its design power
+        energy_convention: power (what the work draws) or tdp (design power x time)
+        price: price list of the hourly price (`list prices`; default: the lowest listed)
+        usd_per_gpu_hour: hourly price of a device in place of a listed one
+        tariff: electricity paid beside the hourly price (`list tariffs`; default: it is part of it)
+        usd_per_kwh: price of electricity in place of the tariff's
+        pue: power usage effectiveness in place of the tariff's
+        utilisation: share of the paid hours in which the devices do this work
         interval_level: how often a measurement lies in the interval: 0.5, 0.6, 0.7, 0.8, 0.9 or 0.95
         breakdown: ops or roles, where the time goes
         format: text, json, csv or markdown
@@ -79,11 +100,48 @@ def infer(
     return _finish(report, form, path)
 
 
+def memory(
+    model: str | None = None,
+    gpu: str = "a100-sxm-40gb",
+    engine: str = "fastertransformer",
+    precision: str = "w16a16",
+    link: str | None = None,
+    tp: int = 1,
+    layer_split: int = 1,
+    batch_size: int = 1,
+    input_len: int = 512,
+    output_len: int | None = None,
+    pool_fraction: float | None = None,
+    format: str = "text",
+    output: str | None = None,
+) -> Report:
+    """What fits: peak memory by part and moment, the engine's pool, largest batch, longest prompt, fewest devices.
+
+    Args:
+        model: name, alias or path of a model (`list models` shows all)
+        gpu: name, alias or path of a device (`list gpus`)
+        engine: name, alias or path of an engine (`list engines`), which says how memory is allocated
+        precision: name, alias or path of a precision (`list precisions`)
+        link: link between tensor-parallel ranks (default: the device's fastest that reaches them)
+        tp: tensor-parallel ranks
+        layer_split: devices that hold consecutive layers each and work one after the other
+        batch_size: sequences per replica
+        input_len: prompt tokens of a sequence
+        output_len: generated tokens of a sequence (default: 32; an encoder: 1)
+        pool_fraction: share of the device's memory that the engine takes, in place of its own setting
+        format: text, json, csv or markdown
+        output: file to write instead of standard output
+    """
+    given = {flag: value for flag, value in locals().items() if value is not None}
+    form, path = given.pop("format"), given.pop("output", None)
+    return _finish(Capacity(answer(Request.of(given))).report(), form, path)
+
+
 def list_(kind: str = "models", format: str = "text", output: str | None = None) -> Report:
     """What the catalogue holds.
 
     Args:
-        kind: models, gpus, engines, precisions, kernels, collectives or links
+        kind: models, gpus, engines, precisions, kernels, collectives, powers, prices, tariffs or links
         format: text, json, csv or markdown
         output: file to write instead of standard output
     """
@@ -166,6 +224,7 @@ def calibrate(
 
 COMMANDS: dict[str, Callable[..., Report]] = {
     "infer": infer,
+    "memory": memory,
     "list": list_,
     "show": show,
     "validate": validate,
@@ -193,6 +252,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     try:
         fire.Fire(COMMANDS, command=given, name=PROGRAM, serialize=_printed)
+    except OutOfMemoryError as error:
+        if _asks_for_json(given):
+            print(json.dumps({"error": str(error), **error.detail}, indent=2))
+        return _fail(str(error), 1)
     except LlmPerfModelError as error:
         return _fail(str(error), 1)
     except FireExit as leave:
@@ -201,6 +264,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     return 0
+
+
+def _asks_for_json(given: Sequence[str]) -> bool:
+    return "--format=json" in given or ("--format", "json") in pairwise(given)
 
 
 def _printed(result: object) -> str:

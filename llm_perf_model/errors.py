@@ -10,6 +10,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 
 class LlmPerfModelError(Exception):
     """Base of all errors of this library."""
@@ -32,4 +35,11 @@ class InfeasibleError(LlmPerfModelError):
 
 
 class OutOfMemoryError(InfeasibleError):
-    """The request needs more memory than the device has."""
+    """The request needs more memory than the device has.
+
+    `detail` says so as data: the peak and the limit in bytes, what is missing, and what would fit.
+    """
+
+    def __init__(self, message: str, detail: Mapping[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.detail: dict[str, Any] = dict(detail or {})

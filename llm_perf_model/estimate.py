@@ -12,18 +12,18 @@ import numpy as np
 
 from .breakdown import Detail, breakdown
 from .case import Case
-from .energy import tdp_energy_j
+from .cost import Cost, price_of, usd
 from .errors import InfeasibleError, OutOfMemoryError
+from .frontier import max_batch_size
 from .generate import Phase
 from .intervals import PhaseName, interval
-from .memory import Memory, max_batch_size
+from .peak import Memory, memory
 from .provenance import provenance
 from .rates import Machine
 from .report.document import Report
 from .specs.request import Request
 from .specs.workload import WorkloadSpec
 from .types import Mask, Num
-from .units import binary_bytes
 
 INTERVALS: dict[str, PhaseName] = {
     "prefill_s": "prefill",
@@ -34,6 +34,14 @@ INTERVALS: dict[str, PhaseName] = {
     "throughput_tokens_per_s": "whole",
 }
 """Metric with an interval -> the phase whose records tell how far it may be off."""
+
+
+MEMORY_PARTS = (
+    "weights_bytes", "kv_cache_bytes", "activation_bytes", "reserve_bytes", "peak_bytes", "limit_bytes",
+    "capacity_bytes", "shortfall_bytes", "live_bytes", "fragment_bytes", "logits_bytes", "workspace_bytes",
+    "comm_buffer_bytes", "graph_bytes", "context_bytes",
+)  # fmt: skip
+"""Fields of `Memory` in an answer: four parts that add up to the peak, and what is inside them."""
 
 
 class Bounds(NamedTuple):
@@ -59,8 +67,9 @@ class Estimate:
     workload: WorkloadSpec
     prefill: Phase
     decode: Phase
-    memory: Memory
     describe: Callable[[Estimate], Report] = field(repr=False)
+    explain: Callable[[Estimate], tuple[str, dict[str, Any]]] = field(repr=False)
+    """Why it does not fit and what would, as text and as data."""
 
     @property
     def decode_steps(self) -> Num:
@@ -103,6 +112,12 @@ class Estimate:
         """Output tokens of all replicas per second of the whole generation."""
         return self.case.layout.dp * self.workload.batch_size * self.workload.output_len / self.total_s
 
+    @cached_property
+    def memory(self) -> Memory:
+        """What one device holds at its worst moment, by part."""
+        w = self.workload
+        return memory(self.case.allocation, w.batch_size, w.input_len, w.output_len)
+
     @property
     def fits(self) -> Mask:
         """Whether each device holds its peak memory."""
@@ -110,40 +125,75 @@ class Estimate:
 
     @property
     def extrapolated(self) -> Mask:
-        """Whether prompt and output together exceed the positions that the model knows."""
+        """Whether a sequence exceeds the positions that the model knows."""
         limit = self.case.model.max_positions or np.inf
-        return self.workload.input_len + self.workload.output_len > limit
+        return self._positions > limit
+
+    @property
+    def _positions(self) -> Num:
+        """Tokens of a sequence: prompt and output, or what an encoder reads."""
+        w = self.workload
+        return w.input_len + w.output_len if self.case.model.causal else w.input_len
 
     @cached_property
     def max_batch_size(self) -> Num:
         """The largest batch of these lengths that one replica's devices hold."""
-        return max_batch_size(
-            self.case.graph,
-            self.machine,
-            self.workload.input_len,
-            self.workload.output_len,
-            self.case.layout.layer_split,
-        )
+        return max_batch_size(self.case.allocation, self.workload.input_len, self.workload.output_len)
 
     @property
     def energy_j(self) -> Num:
-        """Joules of all devices by the convention TDP x time: an upper bound."""
-        return tdp_energy_j(self.machine, self.case.layout.working_ranks, self.total_s)
+        """Joules of all devices.
+
+        With the convention `tdp`, design power x time of the devices at work.
+        """
+        return self._energy_j(self.prefill) + self._energy_j(self.decode)
+
+    def _energy_j(self, phase: Phase) -> Num:
+        """Joules of all devices over a phase: stages of a layer split take turns, the others idle."""
+        layout, power = self.case.layout, self.machine.power
+        if self.request.energy_convention == "tdp":
+            return layout.working_ranks * power.limit_w * phase.time_s
+        idle_ranks = layout.ranks - layout.working_ranks
+        return layout.working_ranks * phase.energy_j + idle_ranks * power.idle_w * phase.time_s
+
+    @property
+    def power_w(self) -> Num:
+        """Mean watts of all devices together."""
+        return self.energy_j / self.total_s
+
+    @property
+    def energy_per_request_j(self) -> Num:
+        """Joules of one sequence, from prompt to last token."""
+        return self.energy_j / (self.case.layout.dp * self.workload.batch_size)
+
+    @cached_property
+    def cost(self) -> Cost | None:
+        """US dollars of the batch; None where no price of the device is known or given."""
+        case, w = self.case, self.workload
+        price = price_of(self.request, case.gpu.name)
+        if price is None:
+            return None
+        devices, sequences = case.layout.ranks, case.layout.dp * w.batch_size
+        prefill_usd, decode_usd = (
+            usd(price, devices, phase.time_s, self._energy_j(phase)) for phase in (self.prefill, self.decode)
+        )
+        counts = (sequences, sequences * w.input_len, sequences * w.output_len)
+        return Cost(price, devices * price.usd_per_gpu_hour / price.utilisation, prefill_usd, decode_usd, *counts)
 
     @property
     def energy_per_token_j(self) -> Num:
-        """Joules per output token by the same convention."""
+        """Joules per output token."""
         return self.energy_j / (self.case.layout.dp * self.workload.batch_size * self.workload.output_len)
 
     @property
     def interval(self) -> dict[str, Any]:
         """Low and high by metric and what they rest on; None where no record can tell."""
         parts = {metric: self.bounds(metric) for metric in INTERVALS}
-        plain = {
-            metric: {"low": _plain(part.low), "high": _plain(part.high), "basis": part.basis}
+        found = {
+            metric: {"low": plain(part.low), "high": plain(part.high), "basis": part.basis}
             for metric, part in parts.items()
         }
-        return {"level": self.request.interval_level} | plain
+        return {"level": self.request.interval_level} | found
 
     def bounds(self, metric: str) -> Bounds:
         """What a measurement of a metric lies between, as often as the level says.
@@ -171,24 +221,13 @@ class Estimate:
             InfeasibleError: the sequences exceed the model's positions.
         """
         if np.any(self.extrapolated):
-            longest = float(np.max(self.workload.input_len + self.workload.output_len))
+            words = "input_len + output_len" if self.case.model.causal else "input_len"
             raise InfeasibleError(
-                f"input_len + output_len is {longest:.0f} tokens, but {self.case.model.name} has "
+                f"{words} is {float(np.max(self._positions)):.0f} tokens, but {self.case.model.name} has "
                 f"{self.case.model.max_positions} positions"
             )
         if not np.all(self.fits):
-            raise OutOfMemoryError(self._shortfall())
-
-    def _shortfall(self) -> str:
-        worst = float(np.max(self.memory.peak_bytes))
-        capacity = float(np.min(self.memory.capacity_bytes))
-        largest = float(np.min(self.max_batch_size))
-        remedy = f"a batch of {largest:.0f} fits" if largest >= 1.0 else "not even batch 1 fits"
-        return (
-            f"{self.case.model.name} needs {binary_bytes(worst)} on each {self.case.gpu.name}, which has "
-            f"{binary_bytes(capacity)}: {binary_bytes(worst - capacity)} too much; {remedy}, or use a higher tp, "
-            "a shorter context, fewer bits or a larger card"
-        )
+            raise OutOfMemoryError(*self.explain(self))
 
     def to_dict(self, detail: Detail | None = None) -> dict[str, Any]:
         """The answer in SI units: numbers, lists, text and None.
@@ -199,18 +238,25 @@ class Estimate:
             "prefill_s", "decode_step_s", "decode_s", "total_s", "ttft_s", "tpot_s", "throughput_tokens_per_s"
         )  # fmt: skip
         answer: dict[str, Any] = {"request": self.request.plain()}
-        answer |= {name: _plain(getattr(self, name)) for name in scalars}
+        answer |= {name: plain(getattr(self, name)) for name in scalars}
         answer |= {"prefill": _phase(self.prefill), "decode": _phase(self.decode)}
-        parts = (
-            "weights_bytes", "kv_cache_bytes", "activation_bytes", "reserve_bytes", "peak_bytes", "capacity_bytes"
+        answer["memory"] = self.memory_dict()
+        later = (
+            "fits", "extrapolated", "max_batch_size", "energy_j", "energy_per_token_j", "energy_per_request_j",
+            "power_w",
         )  # fmt: skip
-        answer["memory"] = {name: _plain(getattr(self.memory, name)) for name in parts}
-        later = ("fits", "extrapolated", "max_batch_size", "energy_j", "energy_per_token_j")
-        answer |= {name: _plain(getattr(self, name)) for name in later}
+        answer |= {name: plain(getattr(self, name)) for name in later}
+        answer |= {"cost": None if self.cost is None else self.cost.to_dict()}
         answer |= {"interval": self.interval, "provenance": provenance(self.case, self.request)}
         if detail is not None:
             answer["breakdown"] = list(self.breakdown(detail).records)
         return answer
+
+    def memory_dict(self) -> dict[str, Any]:
+        """Bytes of each part of the peak, and the moment that sets it."""
+        return {name: plain(getattr(self.memory, name)) for name in MEMORY_PARTS} | {
+            "moment": plain(self.memory.moment)
+        }
 
     def report(self) -> Report:
         """Tables for people."""
@@ -225,9 +271,9 @@ class Estimate:
 
 def _phase(phase: Phase) -> dict[str, Any]:
     names = ("flops", "hbm_bytes", "comm_bytes", "bound", "flops_utilisation", "bandwidth_utilisation")
-    return {name: _plain(getattr(phase, name)) for name in names}
+    return {name: plain(getattr(phase, name)) for name in names}
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """NumPy values as Python's own."""
     return value.tolist() if isinstance(value, np.ndarray | np.generic) else value

@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 
+from .energy import dynamic_j, energy_j
 from .graph import Graph, Node
 from .ops.batch import UNLIMITED, Batch
 from .rates import Machine
 from .roofline import Run, Totals, Work, host_s_per_step, step_s, totals, walk
 from .types import Num
 
-BOUNDS = ("compute", "memory", "communication", "host")
+BOUNDS = ("compute", "memory", "communication", "host", "power")
 
 
 @dataclass(frozen=True)
@@ -54,13 +55,20 @@ class Phase:
         return self.totals.comm_bytes
 
     @property
+    def energy_j(self) -> Num:
+        """Joules of one device over the phase."""
+        power = self.machine.power
+        return energy_j(power, self.time_s, dynamic_j(power, self.flops, self.hbm_bytes, self.comm_bytes))
+
+    @property
     def bound(self) -> Any:
-        """What takes most of the time: compute, memory, communication or host (launches and waits for them).
+        """What takes most of the time: compute, memory, communication, host (launches and waits for them) or power.
 
         Text, or an array of it; "none" for an empty phase.
         """
         t = self.totals
-        terms = np.broadcast_arrays(t.compute_s, t.memory_s, t.comm_s, t.start_s + t.host_s + t.overhead_s)
+        host_s = t.start_s + t.host_s + t.overhead_s
+        terms = np.broadcast_arrays(t.compute_s, t.memory_s, t.comm_s, host_s, t.power_s)
         largest = np.argmax(np.stack(terms), axis=0)
         return np.where(np.max(np.stack(terms), axis=0) > 0.0, np.array(BOUNDS)[largest], "none")
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, assert_never
 
 from .ops.attention import CacheConcat, FusedAttention, MaterialisedAttention
-from .ops.base import AbstractOp, Kind
+from .ops.base import AbstractOp, Kind, Live
 from .ops.collective import AllGather, AllReduce, Transfer
 from .ops.dense import Embedding, Linear
 from .ops.elementwise import Elementwise
@@ -33,11 +33,19 @@ class Node:
     kernels: float = 1.0
     rate: Kind | None = None
     """Rate that it runs at, where that is not its operator's own."""
+    beside_bytes: float = 0.0
+    """Bytes a token that stay alive beside its own tensors: the residual stream, inputs that a caller keeps."""
 
     @property
     def kind(self) -> Kind:
         """Which of a machine's rates it runs at."""
         return self.rate or self.op.kind
+
+    @property
+    def live(self) -> Live:
+        """What is alive while it runs; a pass in several kernels holds the tensors of one of them."""
+        own, share = self.op.live, self.kernels if isinstance(self.op, Elementwise) else 1.0
+        return Live(own.token_bytes / share + self.beside_bytes, own.sequence_bytes / share, own.pair_bytes)
 
 
 Graph = tuple[Node, ...]
@@ -185,9 +193,12 @@ class _Builder:
 
     def _layer(self, prefix: str, group: LayerGroup) -> Iterator[Node]:
         count = float(group.count)
-        parts = [*self._norms_and_residuals(group), *self._attention(group.attention), *self._ffn(group.ffn)]
-        for node in parts:
+        for node in self._norms_and_residuals(group):
             yield replace(node, name=prefix + node.name, count=count * node.count)
+        stream_bytes = self.model.hidden * self.precision.activation_bytes
+        beside_bytes = stream_bytes * (2.0 if self.engine.kind == "eager" else 1.0)  # callers keep the normed input
+        for node in (*self._attention(group.attention), *self._ffn(group.ffn)):
+            yield replace(node, name=prefix + node.name, count=count * node.count, beside_bytes=beside_bytes)
         if self.tp > 1:
             yield self._all_reduce(f"{prefix}all_reduce", count * (1.0 if group.parallel else 2.0))
 
@@ -223,7 +234,7 @@ class _Builder:
         layout = self.engine.passes.get("layout")
         if layout is not None:
             yield Node("layout", "attention", self._pass(qkv + heads * dim, layout.tensors), kernels=layout.kernels)
-        if self.engine.cache_growth == "concatenated":
+        if self.engine.concatenates(self.engine.cache_of(self.model.position)):
             grown = CacheConcat(kv_heads, dim, self.precision.kv_bytes)
             yield Node("cache_concat", "attention", grown, kernels=2.0)
         yield self._scores(spec, heads, kv_heads)

@@ -16,7 +16,9 @@ from .specs.gpu import GpuSpec
 from .specs.kernels import KernelSpec
 from .specs.link import LinkSpec
 from .specs.model import ModelSpec
+from .specs.power import PowerSpec
 from .specs.precision import PrecisionSpec
+from .specs.price import PriceSpec, TariffSpec
 from .units import binary_bytes, decimal
 
 Row = tuple[str, ...]
@@ -67,6 +69,23 @@ def _collective_row(spec: FileSpec) -> Row:
     return spec.name, *_records(spec)
 
 
+def _power_row(spec: FileSpec) -> Row:
+    assert isinstance(spec, PowerSpec)
+    return spec.name, *_records(spec)
+
+
+def _price_row(spec: FileSpec) -> Row:
+    assert isinstance(spec, PriceSpec)
+    hourly = [offer.usd_per_hour for offer in spec.offers.values()]
+    newest = max(offer.date for offer in spec.offers.values())
+    return spec.name, str(len(hourly)), f"{min(hourly):.2f} .. {max(hourly):.2f}", newest, spec.title
+
+
+def _tariff_row(spec: FileSpec) -> Row:
+    assert isinstance(spec, TariffSpec)
+    return spec.name, f"{spec.usd_per_kwh:.3g}", f"{spec.pue:g}", spec.date, spec.title
+
+
 def _records(spec: CoefficientSpec) -> Row:
     """The file that an entry is like, and the rows that fix its own coefficients."""
     return spec.like or "-", str(max((fit.rows for fit in spec.fits), default=0))
@@ -79,6 +98,9 @@ KINDS: dict[str, tuple[type[FileSpec], Row, Callable[[FileSpec], Row]]] = {
     "precisions": (PrecisionSpec, ("precision", "B/weight", "B/activation", "B/cached", "title"), _precision_row),
     "kernels": (KernelSpec, ("generation", "like", "rows fitted"), _kernel_row),
     "collectives": (CollectiveSpec, ("kind of link", "like", "rows fitted"), _collective_row),
+    "powers": (PowerSpec, ("generation", "like", "rows fitted"), _power_row),
+    "prices": (PriceSpec, ("price list", "devices", "$ per hour", "newest", "title"), _price_row),
+    "tariffs": (TariffSpec, ("tariff", "$ per kWh", "PUE", "date", "title"), _tariff_row),
     "links": (LinkSpec, ("link", "kind", "one way", "title"), _link_row),
 }
 """Word of a listing -> kind of spec, columns, row of a spec."""
@@ -97,6 +119,8 @@ def listing(word: str) -> Report:
 def show_spec(name: str) -> Report:
     """Every field of the entry that `name` stands for, whatever its kind.
 
+    A name that several kinds share, as that of a GPU generation, may follow the word of its listing: `powers/ampere`.
+
     Raises:
         UnknownNameError: nothing is called so.
         SpecError: a path's file is no valid spec of any kind.
@@ -112,11 +136,16 @@ def show_spec(name: str) -> Report:
     tables = [Table(("field", "value"), rows, text_columns=2)]
     if origins:
         tables.append(Table(("fields", "origin", "text"), origins, "where the numbers come from", text_columns=3))
-    return Report(f"{spec.name}: {spec.title}", tuple(tables), tuple(spec.notes), data)
+    others = [word for word, (kind, _, _) in KINDS.items() if not isinstance(spec, kind) and spec.name in names(kind)]
+    same = tuple(f"also called so: show {word}/{spec.name}" for word in others)
+    return Report(f"{spec.name}: {spec.title}", tuple(tables), (*spec.notes, *same), data)
 
 
 def _find(name: str) -> FileSpec:
     failures: list[SpecError] = []
+    word, _, rest = name.partition("/")
+    if word in KINDS and rest:
+        return load(KINDS[word][0], rest)
     for kind, _, _ in KINDS.values():
         try:
             return load(kind, name)

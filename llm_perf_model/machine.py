@@ -6,12 +6,13 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from .ops.base import Kind
-from .rates import AttentionRate, BlockRate, Exchange, Machine, OneKernel, PassRate, Rate
+from .rates import AttentionRate, BlockRate, Exchange, Machine, OneKernel, PassRate, Power, Rate
 from .specs.collective import CollectiveSpec
 from .specs.engine import EngineSpec
 from .specs.gpu import GpuSpec, Peak
 from .specs.kernels import GemmKernels, KernelRates, SchemeKernels
 from .specs.link import LinkSpec
+from .specs.power import PowerSpec
 from .specs.precision import PrecisionSpec
 from .types import Num
 
@@ -51,6 +52,7 @@ def machine(
     peak: Peak,
     layers: int,
     connection: Connection | None,
+    power: PowerSpec,
 ) -> Machine:
     """The rates of kernels whose products run on the unit `peak`, for a model of `layers` layers."""
     half = engine.half_layer_s if precision.activation_bytes < FULL_WIDTH_BYTES else 0.0
@@ -64,9 +66,7 @@ def machine(
         step_s=engine.step_s,
         peak_flops_per_s=gpu.peak_flops_per_s[peak],
         peak_hbm_bytes_per_s=gpu.hbm_bytes_per_s,
-        hbm_bytes=gpu.hbm_bytes,
-        reserve_bytes=engine.reserve_bytes,
-        tdp_w=gpu.tdp_w,
+        power=_power(gpu, power, peak, connection),
         blocks={} if engine.flat else units.blocks(),
         attention=None if engine.flat else units.attention(),
         passes=None if engine.flat else units.passes(),
@@ -79,6 +79,19 @@ def machine(
         staged_bytes_per_s=engine.staged_bytes_per_s or float("inf"),
     )
     return reached if connection is None else _connected(reached, gpu, engine, connection)
+
+
+def _power(gpu: GpuSpec, power: PowerSpec, peak: Peak, connection: Connection | None) -> Power:
+    """Shares of the design power, spread over what the units do at their peaks."""
+    link_bytes_per_s = connection.link.bytes_per_s * connection.bundles if connection else None
+    return Power(
+        idle_w=power.idle_fraction * gpu.tdp_w,
+        flop_j=power.flops_fraction * gpu.tdp_w / gpu.peak_flops_per_s[peak],
+        byte_j=power.bytes_fraction * gpu.tdp_w / gpu.hbm_bytes_per_s,
+        link_byte_j=power.link_fraction * gpu.tdp_w / link_bytes_per_s if link_bytes_per_s else 0.0,
+        design_w=gpu.tdp_w,
+        limit_w=gpu.tdp_w,
+    )
 
 
 def _connected(m: Machine, gpu: GpuSpec, engine: EngineSpec, connection: Connection) -> Machine:

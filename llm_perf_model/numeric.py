@@ -7,7 +7,7 @@ from typing import cast
 
 import numpy as np
 
-from .types import Num
+from .types import Mask, Num
 
 
 def maximum(a: Num, b: Num) -> Num:
@@ -44,3 +44,10 @@ def power(base: float, exponent: Num) -> Num:
 def ceil(a: Num) -> Num:
     """The next whole number, point by point."""
     return float(math.ceil(a)) if type(a) is float else cast("Num", np.ceil(a))
+
+
+def where(mask: Mask, a: Num, b: Num) -> Num:
+    """`a` where the mask holds, else `b`, point by point."""
+    if type(mask) is bool:
+        return a if mask else b
+    return cast("Num", np.where(mask, a, b))

@@ -9,9 +9,16 @@ from .specs.base import FileSpec
 from .specs.catalog import FOLDERS, is_path
 from .specs.request import Request
 
-CONVENTIONS = {
-    "energy": "TDP x time of the devices at work: an upper bound, not a measurement",
-    "kv_cache": "every token of prompt and output is held for every sequence",
+ENERGY = {
+    "power": "what the work draws, as shares of the design power, and never more than the limit",
+    "tdp": "design power x time of the devices at work: an upper bound, not a measurement",
+}
+CACHE = {
+    "contiguous": "kept at the longest length of every sequence from the start",
+    "paged": "kept in whole blocks for every token of prompt and output",
+    "concatenated": "grown by concatenation: old and new tensors of all layers are alive together",
+    "concatenated_by_layer": "grown by concatenation: old and new tensors of one layer are alive together",
+    "none": "not kept",
 }
 
 
@@ -23,16 +30,17 @@ def provenance(case: Case, request: Request) -> dict[str, Any]:
         "engine": (case.engine, request.engine),
         "precision": (case.precision, request.precision),
     }
-    coefficients = [*_origins(case.engine), *_origins(case.kernels)]
-    given["kernels"] = (case.kernels, case.kernels.name)
+    coefficients = [*_origins(case.engine), *_origins(case.kernels), *_origins(case.power)]
+    given["kernels"], given["power"] = (case.kernels, case.kernels.name), (case.power, case.power.name)
     if case.link is not None:
         given["link"] = (case.link, request.link or case.link.name)
         coefficients += _origins(case.link)
     if case.collectives is not None:
         given["collectives"] = (case.collectives, case.collectives.name)
         coefficients += _origins(case.collectives)
+    conventions = {"energy": ENERGY[request.energy_convention], "kv_cache": CACHE[case.allocation.cache]}
     files = {word: _file(spec, name) for word, (spec, name) in given.items()}
-    return {"files": files, "coefficients": coefficients, "conventions": dict(CONVENTIONS)}
+    return {"files": files, "coefficients": coefficients, "conventions": conventions}
 
 
 def _file(spec: FileSpec, given: object) -> str:

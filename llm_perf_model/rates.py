@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
+from .errors import InfeasibleError
 from .ops.base import Kind
 from .types import Num
 
@@ -76,6 +77,25 @@ class OneKernel(NamedTuple):
     max_bytes: float
 
 
+class Power(NamedTuple):
+    """What a device draws: idling, for its work, and at most."""
+
+    idle_w: float
+    flop_j: float
+    byte_j: float
+    link_byte_j: float
+    design_w: float
+    """Thermal design power."""
+    limit_w: float
+    """Power limit: the design power, or a lower one that the user sets."""
+
+    @property
+    def limited(self) -> bool:
+        """Whether a limit other than the design power is set."""
+        return self.limit_w != self.design_w
+
+
+NO_POWER = Power(0.0, 0.0, 0.0, 0.0, float("inf"), float("inf"))
 NO_EXCHANGE = Exchange(float("inf"), 0.0, 0.0, 0.0)
 
 
@@ -95,9 +115,7 @@ class Machine:
     step_s: Num
     peak_flops_per_s: Num
     peak_hbm_bytes_per_s: Num
-    hbm_bytes: Num
-    reserve_bytes: Num
-    tdp_w: Num
+    power: Power = NO_POWER
     exchange: Exchange = NO_EXCHANGE
     one_kernel: OneKernel | None = None
     blocks: Mapping[Kind, BlockRate] = field(default_factory=dict)
@@ -131,3 +149,19 @@ def with_efficiencies(m: Machine, flops_efficiency: Num | None, hbm_memory_effic
         bytes_per_s = m.peak_hbm_bytes_per_s * hbm_memory_efficiency
         rates = {kind: rate._replace(hbm_bytes_per_s=bytes_per_s) for kind, rate in rates.items()}
     return replace(m, rates=rates)
+
+
+def with_power_limit(m: Machine, power_limit_w: float | None) -> Machine:
+    """The machine under a power limit.
+
+    Raises:
+        InfeasibleError: the limit is above the design power, or no more than the device draws idling.
+    """
+    if power_limit_w is None:
+        return m
+    if not m.power.idle_w < power_limit_w <= m.power.design_w:
+        raise InfeasibleError(
+            f"power_limit_w = {power_limit_w:g}: must be above {m.power.idle_w:g} W, which the device draws idling, "
+            f"and at most {m.power.design_w:g} W, its design power"
+        )
+    return replace(m, power=m.power._replace(limit_w=power_limit_w))

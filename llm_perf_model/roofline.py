@@ -13,6 +13,7 @@ from typing import NamedTuple, cast
 import numpy as np
 
 from .blocks import attention_s, cached_s, padded_flops, product_s, rows_s
+from .energy import delay_s, dynamic_j
 from .exchange import EXCHANGES, exchange_s
 from .graph import Graph, Node
 from .numeric import absolute, hypot, maximum, minimum
@@ -175,7 +176,8 @@ class Totals:
     """Sums over the nodes of a phase; the seconds add up to `time_s`. Fields broadcast together.
 
     Busy time is under `compute_s` or `memory_s`, whichever binds the node. `host_s` is the time for
-    which the device waits for launches, `overhead_s` the engine's own time a step.
+    which the device waits for launches, `overhead_s` the engine's own time a step, `power_s` what a power
+    limit below the design power adds.
     """
 
     flops: Num
@@ -187,6 +189,7 @@ class Totals:
     start_s: Num
     host_s: Num
     overhead_s: Num
+    power_s: Num
     time_s: Num
 
 
@@ -224,7 +227,12 @@ def totals(graph: Graph, machine: Machine, runs: Iterable[Run], request_s: Num =
             host_s = host_s + positive_sum(step_host_s - first_s, step_host_s - last_s, run.steps)
     overhead_s = steps * machine.step_s + sequence_steps * machine.sequence_s + request_s
     time_s = compute_s + memory_s + comm_s + start_s + host_s + overhead_s
-    return Totals(flops, hbm_bytes, comm_bytes, compute_s, memory_s, comm_s, start_s, host_s, overhead_s, time_s)
+    power_s: Num = 0.0
+    if machine.power.limited:
+        power_s = delay_s(machine.power, time_s, dynamic_j(machine.power, flops, hbm_bytes, comm_bytes))
+        time_s = time_s + power_s
+    seconds = (compute_s, memory_s, comm_s, start_s, host_s, overhead_s, power_s, time_s)
+    return Totals(flops, hbm_bytes, comm_bytes, *seconds)
 
 
 def host_s_per_step(graph: Graph, machine: Machine) -> Num | None:

@@ -11,24 +11,25 @@ from .generate import Phase
 from .report.document import Report, Table
 from .specs.layout import LayoutSpec
 from .types import Num
-from .units import binary_bytes, decimal, interval_of_seconds, percent, seconds
+from .units import binary_bytes, decimal, dollars, interval_of_seconds, percent, seconds
 
 _METRICS = {"prefill_s": "prefill", "decode_step_s": "decode step", "total_s": "total"}
 
 
 def summary(e: Estimate) -> Report:
-    """Time, memory and rates of an estimate, as tables for people."""
-    return Report(_title(e), (_times(e), _memory(e)), _notes(e))
+    """Time, memory, energy and cost of an estimate, as tables for people."""
+    return Report(title(e), (_times(e), _memory(e), _energy_and_cost(e)), _notes(e))
 
 
-def _title(e: Estimate) -> str:
+def title(e: Estimate) -> str:
+    """What was asked, in two lines."""
     case = e.case
     devices = f"{case.layout.ranks} x {case.gpu.title}" if case.layout.ranks > 1 else case.gpu.title
     split = _split(case.layout) if case.layout.ranks > 1 else ""
     return (
         f"{case.model.name} on {devices}{split}, {case.engine.name}, {case.precision.name}\n"
-        f"batch {_span(e.workload.batch_size, _count)}, {_span(e.workload.input_len, _count)} tokens in, "
-        f"{_span(e.workload.output_len, _count)} out"
+        f"batch {span(e.workload.batch_size, _count)}, {span(e.workload.input_len, _count)} tokens in, "
+        f"{span(e.workload.output_len, _count)} out"
     )
 
 
@@ -52,7 +53,7 @@ def _time(e: Estimate, metric: str) -> str:
     """Seconds with their interval, or the lowest and highest of an array."""
     value, bounds = getattr(e, metric), e.bounds(metric)
     if np.size(value) > 1 or bounds.low is None or bounds.high is None or not np.any(value):
-        return _span(value, seconds)
+        return span(value, seconds)
     return interval_of_seconds(float(value), float(bounds.low), float(bounds.high))
 
 
@@ -60,9 +61,9 @@ def _rates(phase: Phase) -> tuple[str, str, str]:
     if not np.any(phase.time_s):
         return ("", "", "")
     return (
-        "/".join(sorted(set(np.atleast_1d(phase.bound).tolist()))),
-        _span(phase.flops_utilisation, percent),
-        _span(phase.bandwidth_utilisation, percent),
+        "/".join(np.unique(phase.bound).tolist()),
+        span(phase.flops_utilisation, percent),
+        span(phase.bandwidth_utilisation, percent),
     )
 
 
@@ -76,7 +77,7 @@ def _memory(e: Estimate) -> Table:
         "peak": m.peak_bytes,
         "capacity": m.capacity_bytes,
     }
-    rows = tuple((name, _span(value, binary_bytes)) for name, value in parts.items())
+    rows = tuple((name, span(value, binary_bytes)) for name, value in parts.items())
     return Table(("memory per device", ""), rows)
 
 
@@ -85,14 +86,31 @@ def _notes(e: Estimate) -> tuple[str, ...]:
     verdict = "fits" if fits.all() else "does NOT fit" if not fits.any() else f"fits at {fits.mean():.0%} of the points"
     made = "output token" if e.case.model.causal else "sequence"
     notes = [
-        f"{verdict}; largest batch {_span(e.max_batch_size, _count)}",
-        f"{_span(e.throughput_tokens_per_s, lambda v: decimal(v, ''))} {made}s/s; "
-        f"at most {_span(e.energy_per_token_j, lambda v: decimal(v, 'J'))} per {made} (TDP x time)",
+        f"{verdict}; largest batch {span(e.max_batch_size, _count)}",
+        f"{span(e.throughput_tokens_per_s, lambda v: decimal(v, ''))} {made}s/s",
     ]
     if np.any(e.extrapolated):
         notes.append(f"beyond the model's {e.case.model.max_positions} positions")
     notes += _bases(e)
     return tuple(notes)
+
+
+def _energy_and_cost(e: Estimate) -> Table:
+    """Joules, watts and dollars, and whose price they rest on."""
+    made = "output token" if e.case.model.causal else "sequence"
+    convention = " (design power x time)" if e.request.energy_convention == "tdp" else ""
+    rows = [
+        (f"energy per {made}{convention}", span(e.energy_per_token_j, lambda value: decimal(value, "J"))),
+        ("mean power of all devices", span(e.power_w, lambda value: decimal(value, "W"))),
+    ]
+    if e.cost is not None:
+        rows.append(("a million input tokens", span(e.cost.usd_per_million_input_tokens, dollars)))
+        if e.case.model.causal:
+            rows.append(("a million output tokens", span(e.cost.usd_per_million_output_tokens, dollars)))
+        if e.cost.price.usd_per_kwh:
+            rows.append((f"a kilowatt-hour (PUE {e.cost.price.pue:g})", dollars(e.cost.price.usd_per_kwh)))
+        rows.append((f"a device for an hour ({e.cost.price.origin})", dollars(e.cost.price.usd_per_gpu_hour)))
+    return Table(("energy and cost", ""), tuple(rows))
 
 
 def _bases(e: Estimate) -> Iterator[str]:
@@ -104,7 +122,7 @@ def _bases(e: Estimate) -> Iterator[str]:
     yield from (f"{level} interval of {', '.join(words)}: {basis}" for basis, words in shared.items())
 
 
-def _span(value: Num, form: Callable[[float], str]) -> str:
+def span(value: Num, form: Callable[[float], str]) -> str:
     """One value, or the lowest and highest of an array."""
     low, high = float(np.min(value)), float(np.max(value))
     return form(low) if low == high else f"{form(low)} .. {form(high)}"

@@ -39,6 +39,11 @@ def decimal(value: float, unit: str) -> str:
     return _scaled(value, tuple((factor, f"{prefix}{unit}") for factor, prefix in _DECIMAL))
 
 
+def dollars(value: float) -> str:
+    """`0.1417` as `$0.142`."""
+    return f"${value:.3g}" if value < 100.0 else f"${value:.0f}"
+
+
 def percent(fraction: float) -> str:
     """`0.671` as `67 %`; one digit more below ten."""
     return f"{100.0 * fraction:.1f} %" if fraction < 0.0995 else f"{100.0 * fraction:.0f} %"

@@ -21,12 +21,12 @@ from llm_perf_model.graph import Graph, build
 from llm_perf_model.machine import gemm_peak
 from llm_perf_model.ops.base import AbstractOp, Kind
 from llm_perf_model.ops.batch import UNLIMITED, Batch, Group
-from llm_perf_model.rates import AttentionRate, BlockRate, Exchange, Machine, OneKernel, PassRate, Rate
+from llm_perf_model.rates import AttentionRate, BlockRate, Exchange, Machine, OneKernel, PassRate, Power, Rate
 from llm_perf_model.specs.attention import GroupedQueryAttention
 from llm_perf_model.specs.base import Assumption
 from llm_perf_model.specs.catalog import load
 from llm_perf_model.specs.collective import CollectiveSpec, OneKernelAllReduce
-from llm_perf_model.specs.engine import EngineSpec, Passes
+from llm_perf_model.specs.engine import Cache, EngineSpec, LogitsKind, Passes, Workspace
 from llm_perf_model.specs.ffn import Ffn, GatedFfn, MoeFfn, PlainFfn
 from llm_perf_model.specs.gpu import GpuSpec
 from llm_perf_model.specs.kernels import (
@@ -211,6 +211,7 @@ def models(
         tied_embeddings=draw(st.booleans()),
         head=draw(st.sampled_from(heads)),
         head_bias=draw(st.booleans()),
+        wide_logits=draw(st.booleans()),
         layers=tuple(draw(st.lists(layer_groups(windowed), min_size=1, max_size=3))),
         parameters=1.0,
     )
@@ -315,6 +316,7 @@ def collectives(one_kernel: bool | None = None) -> st.SearchStrategy[CollectiveS
         hop_cycles=cycles,
         chunk_cycles=cycles,
         link_efficiency=efficiencies(),
+        buffer_bytes=maybe(wholes(0, 2**30)),
         one_kernel=st.one_of(st.none(), joined) if one_kernel is None else joined if one_kernel else st.none(),
     )
 
@@ -357,19 +359,55 @@ def engines(hosted: bool | None = None, flat: bool | None = None) -> st.SearchSt
         step_s=powers(-6.0, -3.0) if hosted else none,
         sequence_s=on_host,
         request_s=on_host,
-        reserve_bytes=wholes(0, 2**30),
+        context_bytes=wholes(0, 2**30),
+        graph_bytes=maybe(wholes(0, 2**30)),
+        overallocation=maybe(st.floats(1.0, 2.0)),
+        cache=st.sampled_from(get_args(Cache)),
+        block_tokens=st.sampled_from((1, 16, 64)),
+        pool_fraction=maybe(st.floats(0.1, 1.0)),
+        pool_of=st.sampled_from(("device", "free")),
+        pass_tokens=st.sampled_from((None, 64, 512)),
+        pass_sequences=st.sampled_from((None, 1, 16)),
+        logits_held=st.lists(st.sampled_from(get_args(LogitsKind)), max_size=3).map(tuple),
+        workspace=maybe(workspaces()),
+        concatenated_positions=st.sampled_from((frozenset(), frozenset({"alibi"}))),
         attention=st.sampled_from(("fused", "fused_masked", "materialised")),
         attention_split=st.booleans(),
         attention_padded=st.booleans(),
         fast_head_dims=st.sampled_from((None, (16,), (4, 64))),
         slow_attention_memory_efficiency=st.floats(0.01, 0.05),
-        cache_growth=st.sampled_from(("in_place", "concatenated")),
         concat_values_per_clock_per_sm=powers(-1.0, 2.0),
         logits=st.sampled_from(("last", "all")),
         fused=st.frozensets(st.sampled_from(FUSIONS)),
         passes=passes(),
         staged_bytes_per_s=powers(9.0, 10.0),
         staged_positions=st.sampled_from((frozenset(), frozenset({"learned"}))),
+    )
+
+
+@cache
+def workspaces() -> st.SearchStrategy[Workspace]:
+    return st.builds(
+        Workspace,
+        activation_vectors=wholes(0, 32),
+        score_rows=wholes(0, 4),
+        max_tokens=st.sampled_from((16, 1024)),
+        spare_bytes=wholes(0, 2**20),
+    )
+
+
+@cache
+def powers_of_a_device() -> st.SearchStrategy[Power]:
+    """A device of 300 W at its design power, which its work may exceed."""
+    none = st.just(0.0)
+    return st.builds(
+        Power,
+        idle_w=st.floats(10.0, 120.0),
+        flop_j=st.one_of(none, powers(-13.0, -10.0)),
+        byte_j=st.one_of(none, powers(-12.0, -9.0)),
+        link_byte_j=st.one_of(none, powers(-12.0, -9.0)),
+        design_w=st.just(300.0),
+        limit_w=st.just(300.0),
     )
 
 
@@ -442,9 +480,7 @@ def machines(hosted: bool | None = None, flat: bool | None = None) -> st.SearchS
         step_s=powers(-6.0, -3.0) if hosted else none,
         peak_flops_per_s=st.just(1e13),
         peak_hbm_bytes_per_s=st.just(1e12),
-        hbm_bytes=st.just(1e10),
-        reserve_bytes=none,
-        tdp_w=st.just(300.0),
+        power=powers_of_a_device(),
         exchange=ring,
         one_kernel=st.one_of(st.none(), joined),
         blocks=st.just({}) if flat else blocks,

@@ -16,6 +16,7 @@ from llm_perf_model.ops.batch import Batch
 from llm_perf_model.specs.catalog import FOLDERS, folder_of, load
 from llm_perf_model.specs.collective import CollectiveSpec
 from llm_perf_model.specs.kernels import KernelSpec
+from llm_perf_model.specs.power import PowerSpec
 
 from .strategies import engines, models, wholes
 
@@ -28,8 +29,21 @@ ANSWERS = (
     "max_batch_size",
     "energy_j",
     "energy_per_token_j",
+    "energy_per_request_j",
+    "power_w",
 )
-MEMORY = ("weights_bytes", "kv_cache_bytes", "activation_bytes", "reserve_bytes", "peak_bytes", "capacity_bytes")
+PARTS = ("weights_bytes", "kv_cache_bytes", "activation_bytes", "reserve_bytes")
+"""Parts that add up to the peak."""
+INSIDE = {
+    "activation_bytes": ("live_bytes", "fragment_bytes", "logits_bytes", "workspace_bytes"),
+    "reserve_bytes": ("comm_buffer_bytes", "graph_bytes", "context_bytes"),
+}
+"""Part -> what it is made of."""
+MEMORY = (
+    *PARTS, *(name for names in INSIDE.values() for name in names), "peak_bytes", "limit_bytes", "capacity_bytes",
+    "shortfall_bytes", "moment",
+)  # fmt: skip
+DOLLARS = ("usd", "usd_per_request", "usd_per_million_input_tokens", "usd_per_million_output_tokens")
 PHASE = {"flops", "hbm_bytes", "comm_bytes", "bound", "flops_utilisation", "bandwidth_utilisation"}
 KINDS: dict[str, type[Any]] = {
     "model": lpm.ModelSpec,
@@ -172,9 +186,9 @@ def test_a_changed_file_changes_the_answer(kind: str, tmp_path: Path) -> None:
 
 
 def test_every_kind_of_files_is_listed_or_chosen_by_the_device() -> None:
-    """No request names kernels or exchanges: they are those of the device's generation and of the kind of link."""
-    assert set(FOLDERS) == {*KINDS.values(), KernelSpec, CollectiveSpec}
-    for names in (lpm.models, lpm.gpus, lpm.engines, lpm.precisions, lpm.links):
+    """No request names kernels, power or exchanges: they are those of the generation and of the kind of link."""
+    assert set(FOLDERS) == {*KINDS.values(), lpm.PriceSpec, lpm.TariffSpec, KernelSpec, PowerSpec, CollectiveSpec}
+    for names in (lpm.models, lpm.gpus, lpm.engines, lpm.precisions, lpm.links, lpm.prices, lpm.tariffs):
         assert names() == tuple(sorted(names()))
         assert names()
 
@@ -184,20 +198,76 @@ def test_every_kind_of_files_is_listed_or_chosen_by_the_device() -> None:
 def test_to_dict_is_json_with_the_documented_keys(fields: dict[str, Any], output_len: int) -> None:
     answer = lpm.estimate("test-13b", tp=2, output_len=output_len, **fields).to_dict()
     assert json.loads(json.dumps(answer, allow_nan=False)) == answer
-    assert set(answer) == {"request", "prefill", "decode", "memory", "interval", "provenance", *ANSWERS}
+    assert set(answer) == {"request", "prefill", "decode", "memory", "cost", "interval", "provenance", *ANSWERS}
     assert set(answer["prefill"]) == set(answer["decode"]) == PHASE
     assert set(answer["memory"]) == set(MEMORY)
     assert set(answer["request"]) == set(lpm.estimate("test-13b").request.model_fields_set | {
         "gpu", "engine", "precision", "link", "tp", "pp", "dp", "ep", "layer_split", "batch_size", "input_len",
-        "output_len", "num_beams", "flops_efficiency", "hbm_memory_efficiency", "interval_level",
+        "output_len", "num_beams", "flops_efficiency", "hbm_memory_efficiency", "interval_level", "pool_fraction",
+        "power_limit_w", "energy_convention", "price", "usd_per_gpu_hour", "tariff", "usd_per_kwh", "pue",
+        "utilisation",
     })  # fmt: skip
     assert answer["interval"]["level"] == 0.8
     for metric in ("prefill_s", "decode_step_s", "total_s"):
         assert set(answer["interval"][metric]) >= {"low", "high"}
     assert set(answer["provenance"]["files"]) >= set(KINDS)
     shape = (2, 2) if fields else ()
+    assert set(answer["cost"]) == {*DOLLARS, "usd_per_hour", "price"}
+    assert set(answer["cost"]["price"]) == {"usd_per_gpu_hour", "usd_per_kwh", "pue", "utilisation", "origin"}
+    assert {np.shape(answer["cost"][name]) for name in DOLLARS} == {shape}
+    assert set(np.ravel(answer["memory"]["moment"])) <= {"prefill", "logits", "decode"}
     assert np.shape(answer["total_s"]) == np.shape(answer["fits"]) == shape
     assert set(np.ravel(answer["prefill"]["bound"])) <= {"compute", "memory", "communication", "host"}
+
+
+@given(requests, st.tuples(wholes(1, 64), wholes(1, 3000), wholes(1, 1500)))
+def test_parts_of_the_memory_add_up(fields: dict[str, Any], numbers: tuple[float, float, float]) -> None:
+    e = lpm.estimate(**fields, **dict(zip(("batch_size", "input_len", "output_len"), numbers, strict=True)))
+    found = {name: value for name, value in e.to_dict()["memory"].items() if name != "moment"}
+    assert found["peak_bytes"] == pytest.approx(sum(found[name] for name in PARTS), rel=1e-12)
+    for part, inside in INSIDE.items():
+        assert found[part] == pytest.approx(sum(found[name] for name in inside), rel=1e-9), part
+    assert all(value >= 0.0 for value in found.values())
+    assert e.fits == (found["shortfall_bytes"] == 0.0)
+
+
+def test_without_a_price_of_the_device_there_is_no_cost() -> None:
+    """No list has the device; a price of the user's own is one."""
+    unlisted = next(name for name in lpm.gpus() if not any(name in load(lpm.PriceSpec, p).offers for p in lpm.prices()))
+    e = lpm.estimate("gpt2-small", gpu=unlisted, precision="fp32")
+    assert e.cost is None
+    assert e.to_dict()["cost"] is None
+    assert lpm.estimate("gpt2-small", gpu=unlisted, precision="fp32", usd_per_gpu_hour=1).cost is not None
+
+
+@pytest.mark.parametrize(
+    ("options", "changed"),
+    [
+        ({"pool_fraction": 0.5}, {"memory"}),
+        ({"power_limit_w": 200}, {"time", "energy", "cost"}),
+        ({"energy_convention": "tdp"}, {"energy"}),
+        ({"usd_per_gpu_hour": 7}, {"cost"}),
+        ({"tariff": "us-industrial"}, {"cost"}),
+        ({"usd_per_kwh": 1, "pue": 2}, {"cost"}),
+        ({"usd_per_kwh": 0, "pue": 2}, set()),
+        ({"utilisation": 0.5}, {"cost"}),
+        ({"price": "aws"}, {"cost"}),
+        ({"price": "lambda"}, set()),
+    ],
+    ids=lambda value: " ".join(sorted(value)) or "nothing",
+)
+def test_a_choice_of_memory_energy_or_cost_changes_its_own_answers(options: dict[str, Any], changed: set[str]) -> None:
+    """Electricity is part of a listed price, so energy and overhead cost nothing more; that list asks the least."""
+
+    def answers(e: lpm.Estimate) -> dict[str, Any]:
+        assert e.cost is not None
+        times = [getattr(e, name) for name in (*TIMES, "throughput_tokens_per_s")]
+        memory = [e.max_batch_size, *(getattr(e.memory, name) for name in MEMORY)]
+        return {"time": times, "memory": memory, "energy": [e.energy_j, e.power_w], "cost": e.cost.usd}
+
+    given_ = {"model": "llama-2-7b", "engine": "vllm", "gpu": "a100-sxm-40gb", "batch_size": 64}
+    plain, other = answers(lpm.estimate(**given_)), answers(lpm.estimate(**given_, **options))
+    assert {name for name in plain if plain[name] != other[name]} == changed
 
 
 @pytest.mark.parametrize("detail", ["ops", "roles"])

@@ -46,32 +46,39 @@ RANKS = {
     "report": 2,
     "graph": 3,
     "rates": 3,
+    "cost": 3,
     "machine": 4,
     "blocks": 4,
     "exchange": 4,
-    "memory": 4,
-    "case": 5,
+    "energy": 4,
+    "liveness": 4,
+    "allocation": 5,
     "roofline": 5,
+    "case": 6,
     "generate": 6,
-    "energy": 6,
+    "peak": 6,
+    "frontier": 7,
+    "split": 7,
     "intervals": 7,
     "breakdown": 7,
     "provenance": 7,
     "estimate": 8,
+    "sizing": 9,
     "summary": 9,
     "listing": 9,
-    "api": 10,
-    "validation": 11,
-    "__init__": 12,
-    "cli": 12,
-    "__main__": 13,
+    "capacity": 10,
+    "api": 11,
+    "validation": 12,
+    "__init__": 13,
+    "cli": 13,
+    "__main__": 14,
 }
 """Module, or folder with all its modules -> rank: a module imports only lower ranks, or its own folder."""
 
 LIBRARIES = {
     "numpy": {
-        "types", "numeric", "specs", "ops", "exchange", "roofline", "generate", "memory", "breakdown", "estimate",
-        "summary", "api", "validation",
+        "types", "numeric", "specs", "ops", "exchange", "roofline", "generate", "peak", "breakdown", "cost", "estimate",
+        "sizing", "summary", "capacity", "api", "validation",
     },
     "pydantic": {"specs"},
     "fire": {"cli"},
@@ -115,7 +122,8 @@ def test_every_module_has_a_rank_and_every_rank_a_module() -> None:
 
 def test_imports_are_found() -> None:
     assert _own_imports("graph") >= {"ops.dense", "specs.model"}
-    assert _own_imports("ops.dense") == {"types", "ops.base", "ops.batch"}
+    assert _own_imports("ops.dense") == {"ops.base", "ops.batch"}
+    assert _own_imports("ops.elementwise") == {"types", "ops.base", "ops.batch"}
     assert _own_imports("__main__") == {"cli"}
     assert "api" in _own_imports("__init__")
 
@@ -145,10 +153,10 @@ def test_rooms_of_the_same_rank_do_not_know_each_other(room: str, others: set[st
             assert {_room(name) for name in _own_imports(module)} & others == set(), module
 
 
-def test_only_the_graph_and_the_machine_join_specs_and_ops() -> None:
+def test_only_the_graph_the_machine_and_what_allocates_join_specs_and_ops() -> None:
     """And records of timed operators, which are nodes without a graph."""
     joining = {module for module in FILES if {"specs", "ops"} <= {_room(name) for name in _own_imports(module)}}
-    assert joining == {"graph", "machine", "validation.operators", "validation.stacks"}
+    assert joining == {"graph", "machine", "liveness", "allocation", "validation.operators", "validation.stacks"}
 
 
 @EVERY_MODULE
@@ -167,8 +175,8 @@ def test_rooms_of_libraries_exist() -> None:
 # Vocabulary.
 
 _GENERIC = """
-ada attention base code coder eager encoder fast forward fused generic gpu inference large llm medium mha mini mqa neo
-pro serving small test
+ada attention base cache code coder dynamic eager encoder fast forward fused generic gpu inference large llm medium mha
+mini mqa neo pro server serving small test
 """
 GENERIC = set(_GENERIC.split())
 """Words in catalogue names that name no product."""
@@ -357,15 +365,17 @@ def test_a_module_says_what_it_is(module: str) -> None:
 
 SUFFIX = re.compile(
     r"(^|_)(s|bytes|bytes_per_s|flops|flops_per_s|hz|w|j|tokens|tokens_per_s|efficiency|utilisation|per_value|bits"
-    r"|bits_per_s_per_pin|per_clock_per_sm|len|bytes_per_token|token_j|cycles|per_cycle|ratio)$"
+    r"|bits_per_s_per_pin|per_clock_per_sm|len|bytes_per_token|token_j|cycles|per_cycle|ratio|fraction"
+    r"|usd|usd_per_hour|usd_per_gpu_hour|usd_per_kwh|usd_per_request)$"
 )
 _COUNTS = """
-attention_blocks attention_window batch batch_size bias bundles columns comm_steps count d_in d_out
-decode_steps depth deviation deviations dp ep error estimated executions experts experts_per_token
-exposed_exponentials fast_head_dims groups half_width half_widths head_dim heads hidden high intermediate
-interval_level kernels key_rows kv_heads launch_year layer_split learned_rows line links logit_cap low max_batch_size
-max_positions mean measured median n n_devices new noise norms num_beams p90 parameters passes past position_rows pp
-query_rows ranks rows seqs shared_intermediate side_rows sizes sms splits stages steps tensors text_columns token_types
+activation_vectors attention_blocks attention_window batch batch_size bias blocks bundles cache_tensors columns
+comm_steps concurrency count d_in d_out decode_steps depth deviation deviations devices dp ep error estimated
+executions experts experts_per_token exposed_exponentials fast_head_dims groups half_width half_widths head_dim
+heads hidden high intermediate interval_level kernels key_rows kv_heads launch_year layer_split learned_rows line
+links logit_cap low max_batch_size max_context max_positions mean measured median n n_devices new noise norms
+num_beams overallocation p90 parameters pass_sequences passes past position_rows pp pue query_rows ranks requests
+rows score_rows seqs shared_intermediate side_rows sizes sms splits stages steps tensors text_columns token_types
 touches tp value values vocab weights width window working_ranks worst
 """
 COUNTS = set(_COUNTS.split())
@@ -421,8 +431,10 @@ NUMBERS = sorted({(kind.__qualname__, name) for kind in _classes() for name in _
 def test_numeric_fields_are_found() -> None:
     assert {
         ("GpuSpec", "peak_flops_per_s"), ("GpuSpec", "memory_bus_bits"), ("LayerGroup", "count"), ("Cost", "flops"),
-        ("Request", "flops_efficiency"), ("Machine", "tdp_w"), ("Memory", "peak_bytes"), ("Estimate", "ttft_s"),
+        ("Request", "flops_efficiency"), ("Power", "design_w"), ("Memory", "peak_bytes"), ("Estimate", "ttft_s"),
         ("Linear", "d_in"), ("EngineSpec", "kernel_start_s"), ("Node", "kernels"), ("Line", "time_s"),
+        ("Live", "token_bytes"), ("Pool", "tokens"), ("Allocation", "overallocation"), ("Alternatives", "devices"),
+        ("Cost", "usd_per_request"), ("Offer", "usd_per_hour"), ("TariffSpec", "pue"), ("PowerSpec", "idle_fraction"),
     } <= set(NUMBERS)  # fmt: skip
     assert not {name for _, name in NUMBERS} & {"name", "title", "kind", "op", "layout", "sources", "fits"}
     assert ("Linear", "bias") not in NUMBERS

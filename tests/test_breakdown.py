@@ -34,8 +34,21 @@ def test_lines_of_operators_add_up_to_the_phase(case: Case, w: Lengths) -> None:
         rows = list(lines(phase))
         for field in SUMMED:
             assert column(rows, field) == pytest.approx(getattr(phase, field), rel=1e-12), field
-        parts = sum(column(rows, field) for field in ("compute_s", "memory_s", "comm_s", "host_s"))
+        parts = sum(column(rows, field) for field in ("compute_s", "memory_s", "comm_s", "host_s", "power_s"))
         assert parts == pytest.approx(phase.time_s, rel=1e-12)
+
+
+@pytest.mark.parametrize("by", DETAILS)
+def test_lines_add_up_to_the_phase_under_a_power_limit(by: str) -> None:
+    """What a limit below the design power adds has a line of its own."""
+    e = lpm.estimate("llama-2-7b", batch_size=8, power_limit_w=150.0, output_len=3)
+    assert e.prefill.totals.power_s > 0.0
+    for name in ("prefill", "decode"):
+        records = [record for record in e.breakdown(by).records if record["phase"] == name]  # type: ignore[arg-type]
+        assert sum(record["time_s"] for record in records) == pytest.approx(getattr(e, f"{name}_s"), rel=1e-12)
+        assert sum(record["share"] for record in records) == pytest.approx(1.0, rel=1e-12)
+        added_s = sum(record["time_s"] for record in records if record["bound"] == "power")
+        assert added_s == pytest.approx(getattr(e, name).totals.power_s, rel=1e-12)
 
 
 @given(cases(), lengths())
@@ -91,10 +104,11 @@ def test_a_hidden_host_has_no_line(case: Case, w: Lengths) -> None:
 
 def test_the_bound_is_the_largest_term_of_the_line() -> None:
     for terms, bound in [
-        ((3.0, 2.0, 1.0, 0.0), "compute"),
-        ((2.0, 3.0, 1.0, 0.0), "memory"),
-        ((2.0, 1.0, 3.0, 0.0), "communication"),
-        ((2.0, 1.0, 0.0, 3.0), "host"),
+        ((3.0, 2.0, 1.0, 0.0, 0.0), "compute"),
+        ((2.0, 3.0, 1.0, 0.0, 0.0), "memory"),
+        ((2.0, 1.0, 3.0, 0.0, 0.0), "communication"),
+        ((2.0, 1.0, 0.0, 3.0, 0.0), "host"),
+        ((2.0, 1.0, 0.0, 0.0, 3.0), "power"),
     ]:
         assert bound_of(Line("x", "ffn", 1.0, 0.0, 0.0, 0.0, *terms, sum(terms))) == bound
 

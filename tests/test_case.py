@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import llm_perf_model as lpm
+from llm_perf_model.allocation import allocation
 from llm_perf_model.case import NODE_RANKS, Case, make_case
 from llm_perf_model.graph import build
 from llm_perf_model.specs.catalog import load
@@ -15,6 +16,7 @@ from llm_perf_model.specs.kernels import KernelRates, KernelSpec
 from llm_perf_model.specs.layout import LayoutSpec
 from llm_perf_model.specs.link import LinkSpec
 from llm_perf_model.specs.model import ModelSpec
+from llm_perf_model.specs.power import PowerSpec
 from llm_perf_model.specs.precision import PrecisionSpec
 
 from .strategies import cases
@@ -39,6 +41,9 @@ def test_a_case_holds_the_graph_of_its_specs(case: Case) -> None:
     assert layout.ranks == layout.tp * layout.dp * layout.layer_split
     assert layout.working_ranks == layout.tp * layout.dp
     assert case.kernels == load(KernelSpec, case.gpu.generation)
+    assert case.power == load(PowerSpec, case.gpu.generation)
+    parts = (case.model, case.gpu, case.engine, case.precision, layout, case.graph, case.collectives)
+    assert case.allocation == allocation(*parts)
 
 
 @pytest.mark.parametrize(
@@ -176,10 +181,10 @@ def test_a_split_runs_exactly_if_heads_widths_and_key_heads_divide(name: str, tp
 
 
 @pytest.mark.parametrize("name", lpm.gpus())
-def test_the_generation_of_every_device_has_kernels(name: str) -> None:
+def test_the_generation_of_every_device_has_kernels_and_power(name: str) -> None:
     gpu = load(GpuSpec, name)
-    kernels = load(KernelSpec, gpu.generation)
-    assert gpu.generation in (kernels.name, *kernels.aliases)
+    for spec in (load(KernelSpec, gpu.generation), load(PowerSpec, gpu.generation)):
+        assert gpu.generation in (spec.name, *spec.aliases)
 
 
 def split_of(model: str, stages: int, tp: int = 1, gpu: str = "rtx-a6000", link: str | None = None) -> Case:

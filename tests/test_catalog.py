@@ -22,10 +22,13 @@ from llm_perf_model.specs.gpu import GpuSpec
 from llm_perf_model.specs.kernels import KernelSpec
 from llm_perf_model.specs.link import LinkSpec
 from llm_perf_model.specs.model import ModelSpec
+from llm_perf_model.specs.power import PowerSpec
 from llm_perf_model.specs.precision import PrecisionSpec
+from llm_perf_model.specs.price import PriceSpec, TariffSpec
 
 KINDS = pytest.mark.parametrize("kind", list(FOLDERS), ids=lambda kind: kind.__name__)
-LISTED = pytest.mark.parametrize("kind", [kind for kind, *_ in LISTINGS.values()], ids=lambda kind: kind.__name__)
+OF_GENERATIONS = (KernelSpec, PowerSpec)
+"""Kinds of files that are named after generations of devices."""
 
 
 @KINDS
@@ -71,6 +74,9 @@ def test_loads_are_cached(kind: type[FileSpec]) -> None:
         (EngineSpec, "PyTorch/HF forward pass (engine not stated)", "pytorch-forward"),
         (KernelSpec, "Ampere", "ampere"),
         (KernelSpec, "Zen3", "zen3"),
+        (PowerSpec, "Ampere", "ampere"),
+        (PriceSpec, "Google Cloud", "google-cloud"),
+        (TariffSpec, "US_industrial", "us-industrial"),
         (LinkSpec, "NVLink 3", "nvlink-3"),
         (LinkSpec, "nvlink3", "nvlink-3"),
         (ModelSpec, "TEST_13B", "test-13b"),
@@ -103,11 +109,11 @@ def test_names_and_aliases_are_unique_within_a_kind(kind: type[FileSpec]) -> Non
 def test_names_and_aliases_are_unique_over_all_kinds_that_are_listed() -> None:
     """`show NAME` looks through every kind of a listing.
 
-    Kernels are named after generations, of which some share the name of their only device: that one is shown.
+    Kernels and power are named after generations, of which some share the name of their only device: that one is shown.
     """
     owners: defaultdict[str, set[tuple[str, str]]] = defaultdict(set)
     for word, (kind, *_) in LISTINGS.items():
-        for name in names(kind) if kind is not KernelSpec else ():
+        for name in names(kind) if kind not in OF_GENERATIONS else ():
             for called in (name, *load(kind, name).aliases):
                 owners[catalog._key(called)].add((word, name))
     assert {key: found for key, found in owners.items() if len(found) > 1} == {}
@@ -118,6 +124,22 @@ def test_a_generation_with_the_name_of_a_device_shows_the_device() -> None:
     assert shared
     for name in shared:
         assert show_spec(name).title.startswith(f"{name}: {load(GpuSpec, name).title}")
+
+
+@pytest.mark.parametrize("name", names(PowerSpec))
+def test_a_generation_shows_its_kernels_and_says_what_else_is_called_so(name: str) -> None:
+    shown = show_spec(f"kernels/{name}")
+    assert shown.title == f"{name}: {load(KernelSpec, name).title}"
+    assert f"also called so: show powers/{name}" in shown.notes
+    assert f"also called so: show kernels/{name}" in show_spec(f"powers/{name}").notes
+    if name in _shown(KernelSpec):
+        assert show_spec(name) == shown
+
+
+@pytest.mark.parametrize("name", ["kernels/hoper", "powers/", "prices/ampere", "colours/red", "gpus/ampere"])
+def test_the_word_of_a_listing_looks_in_that_listing_alone(name: str) -> None:
+    with pytest.raises(UnknownNameError):
+        show_spec(name)
 
 
 @KINDS
@@ -136,6 +158,9 @@ def test_no_alias_looks_like_a_path(kind: type[FileSpec]) -> None:
         (EngineSpec, "idael", "ideal"),
         (PrecisionSpec, "w16a17", "w16a16"),
         (KernelSpec, "amper", "ampere"),
+        (PowerSpec, "hoper", "hopper"),
+        (PriceSpec, "lamda", "lambda"),
+        (TariffSpec, "us-industry", "us-industrial"),
         (LinkSpec, "nvlink-33", "nvlink-3"),
         (ModelSpec, "llama-3.1-8", "llama-3.1-8b"),
         (ModelSpec, "test13b", "test-13b"),
@@ -343,15 +368,24 @@ def test_every_kind_whose_listing_an_error_offers_can_be_listed() -> None:
 
 
 def _shown(kind: type[FileSpec]) -> list[str]:
-    """The names that show this kind: a generation that is called like a device shows the device."""
+    """The names that show this kind: a generation called like a device shows the device, any other its kernels."""
     devices = [called for name in names(GpuSpec) for called in (name, *load(GpuSpec, name).aliases)]
-    return [name for name in names(kind) if kind is not KernelSpec or name not in devices]
+    others = {KernelSpec: devices, PowerSpec: [*devices, *names(KernelSpec)]}.get(kind, [])
+    return [name for name in names(kind) if name not in others]
 
 
-@LISTED
-def test_show_has_every_number_of_every_entry(kind: type[FileSpec]) -> None:
+@pytest.mark.parametrize("word", list(LISTINGS))
+def test_what_a_name_shows_without_the_word_of_its_listing(word: str) -> None:
+    kind = LISTINGS[word][0]
     for name in _shown(kind):
-        report = show_spec(name)
+        assert show_spec(name) == show_spec(f"{word}/{name}")
+
+
+@pytest.mark.parametrize("word", list(LISTINGS))
+def test_show_has_every_number_of_every_entry(word: str) -> None:
+    kind = LISTINGS[word][0]
+    for name in names(kind):
+        report = show_spec(f"{word}/{name}")
         assert report.data == json.loads(load(kind, name).model_dump_json(exclude_none=True))
         assert report.title.startswith(f"{name}: ")
         fields = {row[0].split(".")[0].split("[")[0] for row in report.tables[0].rows}
@@ -359,18 +393,19 @@ def test_show_has_every_number_of_every_entry(kind: type[FileSpec]) -> None:
         assert fields >= told - {"sources", "assumed", "fits", "notes"}
 
 
-@LISTED
-def test_show_tells_the_origin_of_the_numbers(kind: type[FileSpec]) -> None:
-    for name in _shown(kind):
-        spec = load(kind, name)
-        origins = next((table.rows for table in show_spec(name).tables if table.columns[1] == "origin"), ())
+@pytest.mark.parametrize("word", list(LISTINGS))
+def test_show_tells_the_origin_of_the_numbers(word: str) -> None:
+    kind = LISTINGS[word][0]
+    for name in names(kind):
+        spec, tables = load(kind, name), show_spec(f"{word}/{name}").tables
+        origins = next((table.rows for table in tables if table.columns[1] == "origin"), ())
         assert len(origins) == len(spec.sources) + len(spec.assumed) + len(spec.fits)
 
 
 def test_show_of_a_path_finds_the_kind(tmp_path: Path) -> None:
-    for kind, *_ in LISTINGS.values():
+    for word, (kind, *_) in LISTINGS.items():
         path = _copy(tmp_path, kind, names(kind)[0])
-        assert show_spec(str(path)).title == show_spec(names(kind)[0]).title
+        assert show_spec(str(path)).title == show_spec(f"{word}/{names(kind)[0]}").title
 
 
 def test_show_of_a_broken_file_reports_the_kind_that_it_is_nearest_to(tmp_path: Path) -> None:

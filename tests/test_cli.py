@@ -16,18 +16,21 @@ from typing import Any
 import pytest
 
 import llm_perf_model as lpm
-from llm_perf_model.cli import COMMANDS, infer
+from llm_perf_model.cli import COMMANDS, infer, memory
+from llm_perf_model.estimate import MEMORY_PARTS
 from llm_perf_model.listing import KINDS
-from llm_perf_model.specs.catalog import folder_of, names
+from llm_perf_model.specs.catalog import folder_of, load, names
 from llm_perf_model.specs.gpu import GpuSpec
 from llm_perf_model.specs.model import ModelSpec
+from llm_perf_model.specs.price import PriceSpec, TariffSpec
 from llm_perf_model.specs.request import Request
 
 from .running import Ran, Run, runner
 
 ROOT = Path(__file__).resolve().parents[1]
 INFER = ("infer", "--model", "test-13b")
-NAMED_FLAGS = ("model", "gpu", "engine", "precision", "link")
+MEMORY = ("memory", "--model", "test-13b")
+NAMED_FLAGS = ("model", "gpu", "engine", "precision", "link", "price", "tariff")
 
 
 @pytest.fixture
@@ -65,12 +68,11 @@ def test_infer_in_words(run: Run) -> None:
 
 TOP_KEYS = [
     "request", "prefill_s", "decode_step_s", "decode_s", "total_s", "ttft_s", "tpot_s", "throughput_tokens_per_s",
-    "prefill", "decode", "memory", "fits", "max_batch_size", "energy_j", "energy_per_token_j", "interval", "provenance",
+    "prefill", "decode", "memory", "fits", "max_batch_size", "energy_j", "energy_per_token_j", "energy_per_request_j",
+    "power_w", "cost", "interval", "provenance",
 ]  # fmt: skip
 PHASE_KEYS = {"flops", "hbm_bytes", "comm_bytes", "bound", "flops_utilisation", "bandwidth_utilisation"}
-MEMORY_KEYS = {
-    "weights_bytes", "kv_cache_bytes", "activation_bytes", "reserve_bytes", "peak_bytes", "capacity_bytes"
-}  # fmt: skip
+MEMORY_KEYS = {*MEMORY_PARTS, "moment"}
 
 
 def test_json_is_alone_on_stdout_and_has_every_key_of_the_interface(run: Run) -> None:
@@ -105,10 +107,10 @@ def test_json_obeys_its_definitions(run: Run) -> None:
     answer = json.loads(run(*INFER, "--output_len", "11", "--format", "json").out)
     assert answer["ttft_s"] == answer["prefill_s"]
     assert answer["total_s"] == pytest.approx(answer["ttft_s"] + answer["tpot_s"] * 10)
-    memory = answer["memory"]
+    held = answer["memory"]
     parts = ("weights_bytes", "kv_cache_bytes", "activation_bytes", "reserve_bytes")
-    assert memory["peak_bytes"] == pytest.approx(sum(memory[part] for part in parts))
-    assert answer["fits"] is (memory["peak_bytes"] <= memory["capacity_bytes"])
+    assert held["peak_bytes"] == pytest.approx(sum(held[part] for part in parts))
+    assert answer["fits"] is (held["peak_bytes"] <= held["limit_bytes"] <= held["capacity_bytes"])
     assert answer["throughput_tokens_per_s"] == pytest.approx(11 / answer["total_s"])
 
 
@@ -191,7 +193,275 @@ def test_a_number_may_be_written_with_an_exponent(run: Run) -> None:
     assert json.loads(run(*INFER, "--input_len", "1e2", "--format", "json").out)["request"]["input_len"] == 100
 
 
+# Memory.
+
+
+def test_memory_in_words(run: Run) -> None:
+    code, out, err = run(*MEMORY, "--engine", "vllm", "--tp", "2", "--batch_size", "4")
+    assert (code, err) == (0, "")
+    for part in (
+        "test-13b on 2 x NVIDIA A100 40GB SXM4 (tp 2), vllm, w16a16", "batch 4, 512 tokens in, 32 out", "weights",
+        "KV cache", "communication buffers", "captured graphs", "context and libraries", "of which the engine takes",
+        "logits of the prefill", "last decode step", "largest batch of these lengths", "longest prompt of this batch",
+        "fewest tensor-parallel ranks", "blocks of 16 tokens", "sequences of this length at a time",
+    ):  # fmt: skip
+        assert part in out
+    assert out.endswith("\nfits\n")
+
+
+def test_memory_in_json_is_the_answer_of_the_library(run: Run) -> None:
+    flags = {"engine": "vllm", "tp": 2, "batch_size": 4, "input_len": 100, "output_len": 7, "pool_fraction": 0.5}
+    code, out, err = run(*MEMORY, *(f"--{flag}={value}" for flag, value in flags.items()), "--format", "json")
+    answer = json.loads(out)
+    assert (code, err) == (0, "")
+    assert list(answer) == ["request", "memory", "moments", "pool", "fits", "frontier", "what_fits"]
+    assert answer == json.loads(json.dumps(lpm.memory("test-13b", **flags).to_dict()))
+    assert answer["memory"].keys() == MEMORY_KEYS
+    assert {flag: answer["request"][flag] for flag in flags} == flags
+    assert answer["memory"]["limit_bytes"] == 0.5 * answer["memory"]["capacity_bytes"]
+
+
+def test_memory_echoes_every_flag(run: Run) -> None:
+    request = json.loads(run(*MEMORY, "--format", "json").out)["request"]
+    flags = inspect.signature(memory).parameters.keys() - {"format", "output"}
+    assert flags <= request.keys()
+    for name in flags - {"model", "output_len"}:
+        assert inspect.signature(memory).parameters[name].default == Request.model_fields[name].default
+
+
+def test_memory_agrees_with_infer(run: Run) -> None:
+    flags = ("--engine", "hf-eager", "--batch_size", "4", "--format", "json")
+    alone, beside = (json.loads(run(*command, *flags).out) for command in (MEMORY, INFER))
+    for key in ("request", "memory", "fits"):
+        assert alone[key] == beside[key]
+    assert alone["frontier"]["max_batch_size"] == beside["max_batch_size"]
+
+
+def test_memory_in_csv_is_one_row_of_the_same_numbers(run: Run) -> None:
+    answer = json.loads(run(*MEMORY, "--engine", "vllm", "--format", "json").out)
+    (row,) = csv.DictReader(io.StringIO(run(*MEMORY, "--engine", "vllm", "--format", "csv").out))
+    assert float(row["memory.peak_bytes"]) == answer["memory"]["peak_bytes"]
+    assert float(row["moments.logits"]) == answer["moments"]["logits"]
+    assert float(row["pool.concurrency"]) == answer["pool"]["concurrency"]
+    assert float(row["frontier.max_input_len"]) == answer["frontier"]["max_input_len"]
+    assert (row["request.model"], row["what_fits.gpu"]) == ("test-13b", answer["what_fits"]["gpu"])
+
+
+def test_memory_in_markdown_has_the_tables(run: Run) -> None:
+    code, out, err = run(*MEMORY, "--engine", "vllm", "--format", "markdown")
+    assert (code, err) == (0, "")
+    assert out.startswith("**test-13b on ")
+    assert out.count("| :-- | --: |") == 4
+    for heading in ("memory per device", "moment", "frontier", "pool"):
+        assert f"| {heading} |" in out
+
+
+@pytest.mark.parametrize("form", ["text", "json", "csv", "markdown"])
+def test_memory_of_what_does_not_fit_is_an_answer(run: Run, form: str) -> None:
+    code, out, err = run(*MEMORY, "--batch_size", "400", "--format", form)
+    assert (code, err) == (0, "")
+    if form == "json":
+        answer = json.loads(out)
+        assert answer["fits"] is False
+        assert (answer["what_fits"]["batch_size"], answer["what_fits"]["tp"]) == (30, 8)
+    elif form == "csv":
+        (row,) = csv.DictReader(io.StringIO(out))
+        assert (row["fits"], row["frontier.max_batch_size"]) == ("False", "30.0")
+    else:
+        assert "what fits: a batch of 30, prompts of 14, tp 8" in " ".join(out.split())
+
+
+def test_memory_of_several_points(run: Run) -> None:
+    answer = json.loads(run(*MEMORY, "--batch_size", "[1,400]", "--format", "json").out)
+    assert answer["fits"] == [True, False]
+    assert len(answer["frontier"]["max_input_len"]) == len(answer["memory"]["peak_bytes"]) == 2
+    assert "fits at 50% of the points; at the worst: " in run(*MEMORY, "--batch_size", "[1,400]").out
+
+
+def test_memory_to_a_file(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "memory.json"
+    printed = run(*MEMORY, "--format", "json").out
+    assert run(*MEMORY, "--format", "json", "--output", str(path)) == (0, f"written: {path}\n", "")
+    assert path.read_text(encoding="utf-8") == printed
+
+
+@pytest.mark.parametrize(
+    ("flags", "parts"),
+    [
+        (("--tp", "3"), ("tp = 3 does not divide test-13b", "possible: 1, 2, 4, 5, 8")),
+        (("--layer_split", "41"), ("layer_split = 41 exceeds the 40 layers",)),
+        (("--tp", "2", "--layer_split", "2"), ("tp and layer_split exclude each other",)),
+        (("--batch_size", "0"), ("batch_size: is 0; must be a whole number of at least 1",)),
+        (("--input_len", "1.5"), ("input_len: is 1.5; must be a whole number of at least 1",)),
+        (("--output_len", "x"), ("output_len: is 'x'; must be a whole number of at least 1",)),
+        (("--pool_fraction", "0"), ("pool_fraction: is 0; must be a number above 0 and at most 1",)),
+        (("--pool_fraction", "1.1"), ("pool_fraction: is 1.1; must be a number above 0 and at most 1",)),
+        (("--pool_fraction", "[0.5,1]"), ("pool_fraction: is [0.5, 1]; must be a number above 0 and at most 1",)),
+        (("--pool_fraction",), ("pool_fraction: is True",)),
+        (("--gpu", "a100-sxm-41gb"), ("unknown GPU 'a100-sxm-41gb'", "a100-sxm-40gb")),
+        (("--engine", "vlm"), ("unknown engine 'vlm'", "vllm")),
+        (("--batch_size", "[1,2]", "--input_len", "[1,2,3]"), ("batch_size", "input_len", "broadcast")),
+    ],
+)
+def test_memory_refuses(run: Run, flags: tuple[str, ...], parts: tuple[str, ...]) -> None:
+    _assert_refused(run(*MEMORY, *flags), *parts)
+
+
+def test_memory_needs_a_model(run: Run) -> None:
+    _assert_refused(run("memory"), "model: is missing")
+
+
+# Out of memory.
+
+
+@pytest.mark.parametrize("flags", [("--format", "json"), ("--format=json",)])
+def test_what_does_not_fit_is_told_as_json(run: Run, flags: tuple[str, ...]) -> None:
+    code, out, err = run(*INFER, "--batch_size", "400", *flags)
+    told = json.loads(out)
+    assert code == 1
+    assert err == f"error: {told.pop('error')}\n"
+    with pytest.raises(lpm.OutOfMemoryError) as caught:
+        lpm.estimate("test-13b", batch_size=400).require_feasible()
+    assert told == caught.value.detail
+    assert (told["model"], told["batch_size"], told["fits"]) == ("test-13b", 400, False)
+    assert told["peak_bytes"] - told["limit_bytes"] == pytest.approx(told["shortfall_bytes"])
+    assert told["what_fits"]["batch_size"] == 30
+
+
+@pytest.mark.parametrize("form", ["text", "csv", "markdown"])
+def test_what_does_not_fit_leaves_the_other_forms_empty(run: Run, form: str) -> None:
+    _assert_refused(run(*INFER, "--batch_size", "400", "--format", form), "what fits: ")
+
+
+def test_another_refusal_is_no_json(run: Run) -> None:
+    _assert_refused(run(*INFER, "--tp", "3", "--format", "json"), "does not divide")
+    _assert_refused(run(*INFER, "--input_len", "3000", "--format", "json"), "2048 positions")
+
+
+@pytest.mark.parametrize("change", ["batch_size", "tp", "precision", "gpu"])
+def test_what_is_said_to_fit_does(run: Run, change: str) -> None:
+    flags = ("--batch_size", "60")
+    found = json.loads(run(*INFER, *flags, "--format", "json").out)["what_fits"][change]
+    assert found
+    assert run(*INFER, *flags).code == 1
+    assert run(*INFER, *flags, f"--{change}", str(found)).code == 0
+
+
+def test_process_tells_what_does_not_fit_as_json() -> None:
+    code, out, err = _process(*INFER, "--batch_size", "400", "--format", "json")
+    assert code == 1
+    assert err == f"error: {json.loads(out)['error']}\n"
+
+
+# Power and price.
+
+
+def _answer(run: Run, *flags: str) -> dict[str, Any]:
+    ran = run(*INFER, *flags, "--format", "json")
+    assert (ran.code, ran.err) == (0, "")
+    found: dict[str, Any] = json.loads(ran.out)
+    return found
+
+
+def test_a_power_limit_bounds_the_power_and_takes_time(run: Run) -> None:
+    free, bound = _answer(run), _answer(run, "--power_limit_w", "200")
+    assert bound["request"]["power_limit_w"] == 200.0
+    assert bound["power_w"] <= 200.0 * (1.0 + 1e-9) < free["power_w"]
+    assert bound["total_s"] > free["total_s"]
+    assert _answer(run, "--power_limit_w", "400")["total_s"] == free["total_s"]
+
+
+def test_energy_by_design_power(run: Run) -> None:
+    answer = _answer(run, "--energy_convention", "tdp", "--tp", "2")
+    assert answer["energy_j"] == pytest.approx(2 * 400.0 * answer["total_s"])
+    assert answer["power_w"] == pytest.approx(800.0)
+
+
+def test_a_price_given(run: Run) -> None:
+    answer = _answer(run, "--usd_per_gpu_hour", "3.6", "--tp", "2", "--batch_size", "4")
+    cost, total_s = answer["cost"], answer["total_s"]
+    assert cost["usd_per_hour"] == 7.2
+    assert cost["usd"] == pytest.approx(2 * total_s * 1e-3)
+    assert cost["usd_per_request"] == pytest.approx(cost["usd"] / 4)
+    assert cost["usd_per_million_input_tokens"] == pytest.approx(2 * answer["prefill_s"] * 1e-3 / (4 * 512) * 1e6)
+    assert cost["price"] == {
+        "usd_per_gpu_hour": 3.6, "usd_per_kwh": 0.0, "pue": 1.0, "utilisation": 1.0, "origin": "given"
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("flags", [("--price", "aws"), ("--price", "aws", "--utilisation", "0.5")])
+def test_a_listed_price(run: Run, flags: tuple[str, ...]) -> None:
+    cost, offer = _answer(run, *flags)["cost"], load(PriceSpec, "aws").offers["a100-sxm-40gb"]
+    utilisation = float(flags[3]) if len(flags) > 2 else 1.0
+    assert cost["price"]["usd_per_gpu_hour"] == offer.usd_per_hour
+    assert cost["price"]["origin"] == f"{load(PriceSpec, 'aws').title}, {offer.date}"
+    assert cost["usd_per_hour"] == pytest.approx(offer.usd_per_hour / utilisation)
+
+
+def test_the_lowest_listed_price_is_the_default(run: Run) -> None:
+    lists = [load(PriceSpec, name).offers for name in names(PriceSpec)]
+    lowest = min(offers["a100-sxm-40gb"].usd_per_hour for offers in lists if "a100-sxm-40gb" in offers)
+    assert _answer(run)["cost"]["price"]["usd_per_gpu_hour"] == lowest
+    ran = run(*INFER, "--price", "crusoe")
+    _assert_refused(ran, "price crusoe has no offer of a100-sxm-40gb; lists that have one: aws, lambda")
+
+
+def test_electricity_beside_the_price(run: Run) -> None:
+    tariff = load(TariffSpec, "us-commercial")
+    answer = _answer(run, "--usd_per_gpu_hour", "0", "--tariff", "us-commercial")
+    assert answer["cost"]["usd"] == pytest.approx(answer["energy_j"] / 3.6e6 * tariff.pue * tariff.usd_per_kwh)
+    given = ("--usd_per_gpu_hour", "0", "--tariff", "us-commercial", "--usd_per_kwh", "0.5", "--pue", "2")
+    assert _answer(run, *given)["cost"]["usd"] == pytest.approx(answer["energy_j"] / 3.6e6)
+
+
+def test_prices_in_words(run: Run) -> None:
+    out = run(*INFER, "--usd_per_gpu_hour", "3.6").out
+    for part in ("energy per output token", "mean power of all devices", "a million output tokens", "$3.6"):
+        assert part in out
+    assert "(design power x time)" in run(*INFER, "--energy_convention", "tdp").out
+
+
+AT_LEAST_0 = "must be a number of at least 0"
+SHARE = "must be a number above 0 and at most 1"
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "part"),
+    [
+        *(("usd_per_gpu_hour", value, AT_LEAST_0) for value in ("-1", "x", "[1,2]", "inf")),
+        *(("usd_per_kwh", value, AT_LEAST_0) for value in ("-1", "x", "[1,2]", "inf")),
+        *(("pue", value, "must be a number of at least 1") for value in ("0.9", "-1", "x", "nan")),
+        *(("utilisation", value, SHARE) for value in ("0", "-1", "1.1", "x", "[1]")),
+        *(("pool_fraction", value, SHARE) for value in ("0", "-1", "1.1", "x", "[1]")),
+        *(("power_limit_w", value, "must be a number of watts above 0") for value in ("0", "-5", "x", "nan", "[1,2]")),
+        *(("energy_convention", value, "must be power or tdp") for value in ("tpd", "POWER", "3", "")),
+    ],
+)
+def test_a_power_or_a_price_that_is_none(run: Run, flag: str, value: str, part: str) -> None:
+    _assert_refused(run(*INFER, f"--{flag}", value), f"{flag}: is ", part)
+
+
+@pytest.mark.parametrize("value", ["10", "73", "401"])
+def test_a_power_limit_that_the_device_cannot_hold(run: Run, value: str) -> None:
+    ran = run(*INFER, "--power_limit_w", value)
+    _assert_refused(ran, f"power_limit_w = {value}: must be above 73.6 W", "at most 400 W")
+
+
 # Lists and entries.
+
+
+def test_there_is_a_list_of_powers_prices_and_tariffs(run: Run) -> None:
+    assert {"powers", "prices", "tariffs"} <= KINDS.keys()
+    assert "rows fitted" in run("list", "powers").out
+    assert "$ per hour" in run("list", "prices").out
+    assert "$ per kWh" in run("list", "tariffs").out
+
+
+def test_a_name_of_several_kinds_follows_the_word_of_its_list(run: Run) -> None:
+    assert run("show", "ampere").out == run("show", "kernels/ampere").out != run("show", "powers/ampere").out
+    _assert_refused(run("show", "powers/amper"), "unknown", "ampere")
+    _assert_refused(run("show", "prices/ampere"), "unknown price 'ampere'")
+    _assert_refused(run("show", "powerz/ampere"), "powerz/ampere")
 
 
 @pytest.mark.parametrize("word", list(KINDS))
@@ -222,6 +492,15 @@ def test_list_without_a_kind_is_of_models(run: Run) -> None:
         ("w16a16", "kv_bytes"),
         ("nvlink-3", "bytes_per_s"),
         (str(folder_of(GpuSpec) / "rtx-4090.json"), "peak_flops_per_s.tensor_fp16"),
+        ("powers/ampere", "idle_fraction"),
+        ("kernels/ampere", "attention.query_rows"),
+        ("powers/hopper", "like"),
+        ("lambda", "offers.a100-sxm-40gb.usd_per_hour"),
+        ("prices/aws", "offers.t4-pcie-16gb.date"),
+        ("us-commercial", "usd_per_kwh"),
+        ("tariffs/eu-non-household", "pue"),
+        ("fabric", "buffer_bytes"),
+        ("deepspeed-inference", "workspace.max_tokens"),
     ],
 )
 def test_show(run: Run, name: str, field: str) -> None:
@@ -278,6 +557,8 @@ def test_no_command_shows_the_commands(run: Run) -> None:
         ("engine", "fastertransfomer", "fastertransformer"),
         ("precision", "w16a17", "w16a16"),
         ("link", "nvlink-33", "nvlink-3"),
+        ("price", "awss", "aws"),
+        ("tariff", "us-comercial", "us-commercial"),
     ],
 )
 def test_unknown_name_gets_a_near_one(run: Run, flag: str, wrong: str, near: str) -> None:
@@ -352,13 +633,15 @@ def test_length_past_the_positions_of_the_model(run: Run) -> None:
 
 def test_more_memory_than_the_card_has(run: Run) -> None:
     ran = run(*INFER, "--batch_size", "400")
-    _assert_refused(ran, "GiB too much", "a100-sxm-40gb", "40.0 GiB", "a batch of 31 fits")
-    assert run(*INFER, "--batch_size", "31").code == 0
-    assert run(*INFER, "--batch_size", "32").code == 1
+    _assert_refused(ran, "GiB too much", "a100-sxm-40gb", "39.4 GiB", "what fits: a batch of 30, ", "tp 8")
+    assert run(*INFER, "--batch_size", "30").code == 0
+    assert run(*INFER, "--batch_size", "31").code == 1
 
 
 def test_not_even_one_sequence_fits(run: Run) -> None:
-    _assert_refused(run("infer", "llama-3.1-405b"), "not even batch 1 fits", "GiB too much")
+    ran = run("infer", "llama-3.1-405b")
+    _assert_refused(ran, "llama-3.1-405b needs 757 GiB on each a100-sxm-40gb", "GiB too much", "no single change")
+    assert "a batch of" not in ran.err
 
 
 def test_a_batch_beyond_all_bounds_is_refused_in_finite_words(run: Run) -> None:
@@ -390,12 +673,18 @@ def test_a_name_flag_without_a_value(run: Run, flag: str) -> None:
     _assert_refused(run(*INFER, f"--{flag}"), f"{flag}: is given without a value")
 
 
-@pytest.mark.parametrize("flag", ["tp", "batch_size", "flops_efficiency", "breakdown", "format", "output"])
+@pytest.mark.parametrize(
+    "flag",
+    [
+        "tp", "batch_size", "flops_efficiency", "pool_fraction", "power_limit_w", "energy_convention",
+        "usd_per_gpu_hour", "usd_per_kwh", "pue", "utilisation", "breakdown", "format", "output",
+    ],
+)  # fmt: skip
 def test_another_flag_without_a_value(run: Run, flag: str) -> None:
     _assert_refused(run(*INFER, f"--{flag}"), f"{flag}: ")
 
 
-@pytest.mark.parametrize("command", [INFER, ("list", "gpus"), ("show", "t4")])
+@pytest.mark.parametrize("command", [INFER, MEMORY, ("list", "gpus"), ("show", "t4")])
 @pytest.mark.parametrize("value", ["xml", "JSON", "3", "", "jsn"])
 def test_unknown_format(run: Run, command: tuple[str, ...], value: str) -> None:
     _assert_refused(run(*command, "--format", value), "format: is ", "text, json, csv or markdown")
@@ -429,7 +718,10 @@ def test_show_of_an_unknown_name(run: Run) -> None:
         ((*INFER, "--no-breakdown"), "--breakdown"),
         (("list", "gpus", "--formt", "json"), "--format"),
         (("show", "--nme", "t4"), "--name"),
+        ((*MEMORY, "--batchsize", "3"), "--batch_size"),
+        ((*MEMORY, "--pool_fractoin", "0.5"), "--pool_fraction"),
         (("infre", "--model", "test-13b"), "infer"),
+        (("memry", "--model", "test-13b"), "memory"),
         (("lst",), "list"),
         (("shwo", "t4"), "show"),
     ],
@@ -448,6 +740,8 @@ def test_mistyped_flag_or_command_names_the_near_one(run: Run, given: tuple[str,
         ("--version-of-what",),
         (*INFER, "-z", "3"),
         (*INFER, "-", "nosuch"),
+        (*MEMORY, "--dp", "2"),
+        (*MEMORY, "--zzz", "2"),
     ],
 )
 def test_unknown_flag_or_command_runs_nothing(run: Run, given: tuple[str, ...]) -> None:
@@ -547,6 +841,7 @@ def test_a_refused_request_leaves_no_file(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "answer.txt"
     _assert_refused(run(*INFER, "--tp", "3", "--output", str(path)))
     _assert_refused(run(*INFER, "--format", "xml", "--output", str(path)))
+    assert run(*INFER, "--batch_size", "400", "--format", "json", "--output", str(path)).code == 1
     assert list(tmp_path.iterdir()) == []
 
 
@@ -580,5 +875,7 @@ def test_process_survives_a_reader_that_leaves() -> None:
 
 def test_a_first_letter_stands_for_the_only_flag_that_it_starts(run: Run) -> None:
     assert run("infer", "-m", "test-13b", "-g=a100-sxm-80gb") == run(*INFER, "--gpu", "a100-sxm-80gb")
-    assert run(*INFER, "-t", "1").code == 0  # one flag starts with t: --tp
+    assert run(*INFER, "-d", "1").code == 0  # one flag starts with d: --dp
+    assert run(*MEMORY, "-t", "1") == run(*MEMORY, "--tp", "1")
+    _assert_refused(run(*INFER, "-t", "1"), "unknown flag '-t' of infer", code=2)  # --tp or --tariff
     _assert_refused(run(*INFER, "-e", "ideal"), "unknown flag '-e' of infer", code=2)  # --engine or --ep

@@ -13,9 +13,11 @@ import llm_perf_model as lpm
 from llm_perf_model.specs.catalog import data_folder, load
 from llm_perf_model.specs.engine import EngineSpec
 from llm_perf_model.specs.precision import PrecisionSpec
+from llm_perf_model.specs.request import CONVENTIONS
+from llm_perf_model.split import split_allocated_bytes
 from llm_perf_model.validation import conventions
 from llm_perf_model.validation.conventions import MATCHED, convention
-from llm_perf_model.validation.mapping import map_record
+from llm_perf_model.validation.mapping import MEMORY_METRICS, UnmappableError, map_record
 
 from .rows import operator, record
 
@@ -25,7 +27,7 @@ Set = Callable[..., None]
 SHIPPED: list[Rule] = json.loads((data_folder("records") / "conventions.json").read_bytes())
 SAID = {
     "output_len", "total", "input_len", "input_len_of_method", "output_len_of_method", "kv_len", "mask", "runs_as",
-    "values", "rotation", "launch_s", "least_s", "unfitted", "layout", "precision",
+    "values", "rotation", "launch_s", "least_s", "unfitted", "layout", "precision", "memory", "energy", "batch_of",
 }  # fmt: skip
 """What a rule may say."""
 
@@ -100,6 +102,12 @@ def test_a_later_rule_overrides_an_earlier_one_word_by_word(rules: Set) -> None:
         ({"input_len": "half"}, {"input_len": 1}, {"input_len": 1}),
         ({"input_len_of_method": 4, "output_len_of_method": 200}, {"input_len": None, "output_len": None},
          {"input_len": 4, "output_len": 200}),
+        ({"batch_of": "avg_bs"}, {"batch": 7, "extra": {"avg_bs": 3.6}}, {"batch_size": 4}),
+        ({"batch_of": "avg_bs"}, {"batch": None, "extra": {"avg_bs": 3.4}}, {"batch_size": 3}),
+        ({"batch_of": "avg_bs"}, {"batch": 7, "extra": {"avg_bs": 0.2}}, {"batch_size": 1}),
+        ({"batch_of": "avg_bs"}, {"batch": 7}, {"batch_size": 7}),
+        ({"energy": "tdp"}, {"metric": "energy_j_per_token", "unit": "J"}, {"energy_convention": "tdp"}),
+        ({"energy": "tdp"}, {"metric": "avg_power_w", "unit": "W"}, {"energy_convention": "tdp"}),
         ({"input_len_of_method": 4, "output_len_of_method": 200}, {}, {"input_len": 512, "output_len": 32}),
         ({"output_len": "decode_steps"}, {"output_len": 10}, {"output_len": 11}),
     ],
@@ -119,6 +127,36 @@ def test_a_total_may_be_that_of_the_decode(rules: Set) -> None:
     assert (mapped.phase, mapped.read(e)) == ("decode", e.decode_s)
 
 
+def test_a_convention_of_energy_asks_nothing_of_a_time(rules: Set) -> None:
+    rules({"energy": "tdp"})
+    assert "energy_convention" not in map_record(record(metric="total_ms")).request
+
+
+@pytest.mark.parametrize("metric", sorted(MEMORY_METRICS))
+def test_memory_is_that_of_the_device_or_of_the_framework_or_of_another_device(rules: Set, metric: str) -> None:
+    row = record(metric=metric, unit="B", engine="hf-transformers")
+    rules()
+    whole = map_record(row)
+    e = lpm.estimate(**whole.request)
+    assert (whole.phase, whole.read(e)) == ("", e.memory.peak_bytes)
+    rules({"memory": "allocated"})
+    own = map_record(row).read(e)
+    assert own == e.memory.allocated_bytes
+    assert own < e.memory.peak_bytes
+    rules({"memory": "elsewhere"})
+    with pytest.raises(UnmappableError, match="memory of another device than the one that computes"):
+        map_record(row)
+
+
+def test_what_a_framework_allocates_on_the_stages_of_a_layer_split_is_added_up(rules: Set) -> None:
+    rules({"memory": "allocated"})
+    mapped = map_record(record(metric="memory_gib", unit="B", engine="pytorch-forward", n_devices=8, output_len=None))
+    e = lpm.estimate(**mapped.request)
+    assert e.case.layout.layer_split == 8
+    assert mapped.read(e) == split_allocated_bytes(e.case, 2.0, 512.0)
+    assert mapped.read(e) > 2.0 * e.memory.peak_bytes
+
+
 # The rules that ship.
 
 
@@ -135,6 +173,9 @@ def test_a_rule_that_ships_can_be_read(rule: Rule) -> None:
         assert load(EngineSpec, rule["runs_as"]).name == rule["runs_as"]
     if "precision" in rule:
         assert load(PrecisionSpec, rule["precision"]).name == rule["precision"]
+    assert rule.get("memory", "allocated") in {"allocated", "elsewhere", "incomplete"}
+    assert rule.get("energy", "power") in CONVENTIONS
+    assert rule.get("input_len_of_method", 1) >= 1
     for added in ("launch_s", "least_s"):
         assert 0.0 <= rule.get(added, 0.0) < 1e-4
 
@@ -143,3 +184,12 @@ def test_rules_that_ship_tell_the_charts_of_a_source_from_its_tables() -> None:
     assert convention(record(source="EET GPT-3 benchmark"))["total"] == "decode"
     assert convention(record(source="EET charts")) == {}
     assert convention(record(source="FasterTransformer 13B"))["output_len"] == "decode_steps"
+
+
+def test_rules_that_ship_tell_tasks_and_backends_of_a_source() -> None:
+    lengths = {task: convention(record(source="ML.ENERGY", extra={"task": task})) for task in ("chat", "code")}
+    assert {task: rule["input_len_of_method"] for task, rule in lengths.items()} == {"chat": 120, "code": 150}
+    assert {rule["runs_as"] for rule in lengths.values()} == {"vllm-0.5-server"}
+    assert convention(record(source="Model optimisations", engine="ONNX Runtime CPU"))["memory"] == "elsewhere"
+    assert "memory" not in convention(record(source="Model optimisations", engine="PyTorch CUDA FP16"))
+    assert convention(record(source="16 x 1024 forward passes"))["energy"] == "tdp"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import re
 import tomllib
@@ -20,8 +21,10 @@ from llm_perf_model.specs.gpu import GpuSpec
 from llm_perf_model.specs.kernels import KernelSpec
 from llm_perf_model.specs.link import LinkSpec
 from llm_perf_model.specs.model import ModelSpec
+from llm_perf_model.specs.power import PowerSpec
 from llm_perf_model.specs.precision import PrecisionSpec, Scheme
-from llm_perf_model.validation.fit import bounds_of, free_fields, value_at
+from llm_perf_model.specs.price import PriceSpec, TariffSpec
+from llm_perf_model.validation.fit import bounds_of, value_at
 
 from .strategies import PRECISIONS
 
@@ -179,6 +182,22 @@ def test_numbers_of_a_device_are_plausible(name: str) -> None:
 
 
 @EVERY_GPU
+def test_nearly_all_of_the_memory_of_a_device_is_usable(name: str) -> None:
+    """Driver and error correction keep a tenth at most, and something of every card whose figure is known."""
+    gpu = load(GpuSpec, name)
+    assert 0.9 * gpu.hbm_bytes <= gpu.capacity_bytes <= gpu.hbm_bytes
+    if gpu.usable_bytes is not None:
+        assert gpu.capacity_bytes == gpu.usable_bytes < gpu.hbm_bytes
+        assert gpu.usable_bytes == int(gpu.usable_bytes)
+
+
+def test_what_is_usable_is_known_of_nearly_every_device() -> None:
+    unknown = {name for name in names(GpuSpec) if load(GpuSpec, name).usable_bytes is None}
+    assert len(unknown) <= 4
+    assert not unknown & {"a100-sxm-40gb", "a100-sxm-80gb", "h100-sxm-80gb", "rtx-4090", "rtx-3080ti"}
+
+
+@EVERY_GPU
 def test_balance_of_a_device_is_plausible(name: str) -> None:
     """FLOP per byte of the best 16-bit unit: a slip of a thousand shows here."""
     gpu = load(GpuSpec, name)
@@ -220,6 +239,7 @@ def test_numbers_of_exchanges_are_plausible(name: str) -> None:
     assert reached.hop_cycles / hz <= (10e-6 if name == "fabric" else 100e-6)
     assert reached.chunk_cycles / hz <= 20e-6
     assert 0.3 <= reached.link_efficiency <= 1.0
+    assert reached.buffer_bytes is None or 2**20 <= reached.buffer_bytes <= 4 * 2**30
     if reached.one_kernel is not None:
         one = reached.one_kernel
         assert one.start_cycles < reached.start_cycles
@@ -318,7 +338,44 @@ def test_overheads_of_an_engine_are_plausible(name: str) -> None:
     assert engine.step_s <= 0.1
     assert engine.sequence_s <= 10e-3
     assert engine.request_s <= 1.0
-    assert engine.reserve_bytes <= 16 * 2**30
+
+
+@pytest.mark.parametrize("name", names(EngineSpec))
+def test_memory_of_an_engine_is_plausible(name: str) -> None:
+    """Contexts of hundreds of MiB, graphs of no more than GiB; an engine that takes a pool takes most of a device."""
+    engine = load(EngineSpec, name)
+    assert engine.kind == "ideal" or 0.3 * 2**30 <= engine.context_bytes <= 8 * 2**30
+    assert engine.graph_bytes is None or 64 * 2**20 <= engine.graph_bytes <= 8 * 2**30
+    assert engine.overallocation is None or 1.0 < engine.overallocation < 4.0
+    assert engine.pool_fraction is None or 0.5 <= engine.pool_fraction <= 1.0
+    assert (engine.pool_fraction is None) == (engine.cache != "paged")
+    assert engine.pool_of == "device" or engine.pool_fraction is not None
+    assert (engine.block_tokens is None) == (engine.cache != "paged")
+    assert engine.block_tokens is None or engine.block_tokens & (engine.block_tokens - 1) == 0
+    assert engine.pass_tokens is None or 256 <= engine.pass_tokens <= 65536
+    assert engine.pass_sequences is None or 1 <= engine.pass_sequences <= (engine.pass_tokens or 0)
+    assert len(engine.logits_held) <= 2
+
+
+@pytest.mark.parametrize("name", names(EngineSpec))
+def test_how_a_cache_is_kept_is_that_of_the_kind_of_engine(name: str) -> None:
+    """Servers keep blocks; only frameworks concatenate, or keep nothing beyond a pass."""
+    engine = load(EngineSpec, name)
+    assert (engine.cache == "paged") == (engine.kind == "serving")
+    assert engine.kind == "eager" or engine.cache in {"contiguous", "paged"}
+    assert engine.concatenated_positions <= {"alibi"}
+    concatenates = engine.concatenates(engine.cache) or bool(engine.concatenated_positions)
+    assert concatenates <= (engine.concat_values_per_clock_per_sm is not None)
+
+
+@pytest.mark.parametrize("name", [name for name in names(EngineSpec) if load(EngineSpec, name).workspace])
+def test_a_workspace_is_plausible(name: str) -> None:
+    workspace = load(EngineSpec, name).workspace
+    assert workspace is not None
+    assert 1 <= workspace.activation_vectors <= 64
+    assert workspace.score_rows <= 8
+    assert 256 <= workspace.max_tokens <= 65536
+    assert workspace.spare_bytes <= 2**30
 
 
 @pytest.mark.parametrize("name", names(EngineSpec))
@@ -337,7 +394,7 @@ def test_kernels_of_an_engine_are_within_a_factor_of_the_generations(name: str) 
     assert not (engine.flat and engine.compute_ratio)
 
 
-COEFFICIENTS = [(kind, name) for kind in (EngineSpec, KernelSpec, CollectiveSpec) for name in names(kind)]
+COEFFICIENTS = [(kind, name) for kind in FOLDERS if issubclass(kind, CoefficientSpec) for name in names(kind)]
 
 
 @pytest.mark.parametrize(("kind", "name"), COEFFICIENTS)
@@ -351,7 +408,7 @@ def test_every_record_file_of_a_fit_exists(kind: type[CoefficientSpec], name: st
 def test_a_fitted_coefficient_lies_inside_the_bounds(kind: type[CoefficientSpec], name: str) -> None:
     """Of each file that ships: at a bound, a fit has told nothing but the bound."""
     spec = load(kind, name)
-    for field in free_fields(spec):
+    for field in {field for fit in spec.fits for field in fit.fields}:
         low, high = bounds_of(field)
         assert 1.001 * low < value_at(spec, field) < high / 1.001, field
 
@@ -377,10 +434,74 @@ def test_kernels_of_a_generation_are_plausible(name: str) -> None:
     assert kernels.elementwise.gathered_values_per_cycle <= 64.0
 
 
-def test_kernels_are_named_as_the_generations_of_devices() -> None:
+@pytest.mark.parametrize("kind", [KernelSpec, PowerSpec])
+def test_kernels_and_power_are_named_as_the_generations_of_devices(kind: type[CoefficientSpec]) -> None:
     """One file each, and none without a device."""
-    assert set(names(KernelSpec)) == {load(GpuSpec, name).generation for name in names(GpuSpec)}
-    assert all(load(KernelSpec, name).aliases == () for name in names(KernelSpec))
+    assert set(names(kind)) == {load(GpuSpec, name).generation for name in names(GpuSpec)}
+    assert all(load(kind, name).aliases == () for name in names(kind))
+
+
+@pytest.mark.parametrize("name", names(PowerSpec))
+def test_power_of_a_generation_is_plausible(name: str) -> None:
+    """A device idles well below its design power and can reach it; its links take a small part."""
+    power = load(PowerSpec, name)
+    assert 0.03 <= power.idle_fraction <= 0.5
+    assert 0.1 <= power.flops_fraction <= 2.0
+    assert 0.1 <= power.bytes_fraction <= 2.0
+    assert power.link_fraction <= 0.3
+    assert power.idle_fraction + max(power.flops_fraction, power.bytes_fraction) > 0.9
+
+
+# Prices.
+
+EARLIEST, LATEST = datetime.date(2023, 1, 1), datetime.date(2035, 12, 31)
+
+
+def _day(date: str) -> datetime.date:
+    """A date, or the first day of a month."""
+    return datetime.date.fromisoformat(date if len(date) > 7 else f"{date}-01")
+
+
+@pytest.mark.parametrize("name", names(PriceSpec))
+def test_offers_of_a_provider_are_plausible(name: str) -> None:
+    """Known devices, cents to tens of dollars an hour, dates that exist."""
+    spec = load(PriceSpec, name)
+    assert list(spec.offers) == sorted(spec.offers)
+    for gpu, offer in spec.offers.items():
+        assert gpu in names(GpuSpec)
+        assert 0.02 <= offer.usd_per_hour <= 30.0, gpu
+        assert EARLIEST <= _day(offer.date) <= LATEST, gpu
+
+
+@pytest.mark.parametrize("name", names(PriceSpec))
+def test_every_offer_of_a_provider_has_a_source(name: str) -> None:
+    """A price is never a guess."""
+    spec = load(PriceSpec, name)
+    cited = {field.removeprefix("offers.").removesuffix(".usd_per_hour") for s in spec.sources for field in s.fields}
+    assert cited >= set(spec.offers) or "offers" in cited
+    assert spec.assumed == spec.fits == ()
+
+
+def test_asked_for_devices_have_a_price() -> None:
+    offered = {gpu for name in names(PriceSpec) for gpu in load(PriceSpec, name).offers}
+    assert offered >= {"a100-sxm-40gb", "a100-sxm-80gb", "h100-sxm-80gb", "h200-sxm-141gb", "b200-sxm-180gb"}
+    assert offered >= {"l4-pcie-24gb", "l40s-pcie-48gb", "rtx-4090", "rtx-a6000", "mi300x-oam-192gb"}
+
+
+def test_providers_agree_on_a_device_within_a_factor_of_ten() -> None:
+    asked: dict[str, list[float]] = {}
+    for name in names(PriceSpec):
+        for gpu, offer in load(PriceSpec, name).offers.items():
+            asked.setdefault(gpu, []).append(offer.usd_per_hour)
+    assert {gpu for gpu, prices in asked.items() if max(prices) > 10.0 * min(prices)} == set()
+
+
+@pytest.mark.parametrize("name", names(TariffSpec))
+def test_a_tariff_is_plausible(name: str) -> None:
+    tariff = load(TariffSpec, name)
+    assert 0.02 <= tariff.usd_per_kwh <= 0.6
+    assert 1.0 <= tariff.pue <= 2.5
+    assert EARLIEST <= _day(tariff.date) <= LATEST
 
 
 def test_every_folder_of_data_travels_with_the_package() -> None:
@@ -402,8 +523,10 @@ def test_the_ideal_engine_loses_nothing() -> None:
     assert {field: getattr(ideal, field) for field in times if field != "staged_bytes_per_s"} == dict.fromkeys(
         [field for field in times if field != "staged_bytes_per_s"], 0.0
     )
-    assert ideal.reserve_bytes == 0.0
-    assert (ideal.attention_split, ideal.synchronous, ideal.cache_growth) == (True, False, "in_place")
+    assert (ideal.context_bytes, ideal.graph_bytes, ideal.overallocation) == (0.0, None, None)
+    assert (ideal.pool_fraction, ideal.pass_tokens, ideal.pass_sequences, ideal.workspace) == (None, None, None, None)
+    assert (ideal.attention_split, ideal.synchronous, ideal.cache) == (True, False, "contiguous")
+    assert (ideal.logits_held, ideal.concatenated_positions) == (("activations",), frozenset())
     assert (ideal.passes, ideal.staged_positions, ideal.kernels) == ({}, frozenset(), None)
     assert (ideal.compute_ratio, ideal.memory_ratio, ideal.attention_padded) == (None, None, False)
 

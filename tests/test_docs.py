@@ -18,6 +18,8 @@ import pytest
 from pydantic import BaseModel
 
 import llm_perf_model as lpm
+from llm_perf_model import cost as money
+from llm_perf_model.allocation import Allocation, Buffer
 from llm_perf_model.breakdown import Line
 from llm_perf_model.case import Case
 from llm_perf_model.estimate import Bounds
@@ -25,23 +27,27 @@ from llm_perf_model.generate import Phase
 from llm_perf_model.graph import Node, parameters
 from llm_perf_model.intervals import Interval
 from llm_perf_model.machine import Connection
-from llm_perf_model.memory import Memory
-from llm_perf_model.ops.base import AbstractOp, Cost, Product
+from llm_perf_model.ops.base import AbstractOp, Cost, Live, Product
 from llm_perf_model.ops.batch import Batch, Group
-from llm_perf_model.rates import AttentionRate, BlockRate, Exchange, Machine, OneKernel, PassRate, Rate
+from llm_perf_model.peak import Memory, Pool
+from llm_perf_model.rates import AttentionRate, BlockRate, Exchange, Machine, OneKernel, PassRate, Power, Rate
 from llm_perf_model.roofline import Run, Step, Timing, Totals, Work
+from llm_perf_model.sizing import Alternatives, Point
 from llm_perf_model.specs.base import FileSpec, Spec
 from llm_perf_model.specs.catalog import FOLDERS, load
 from llm_perf_model.specs.catalog import names as catalogue
 from llm_perf_model.specs.collective import CollectiveSpec
 from llm_perf_model.specs.engine import EngineSpec
 from llm_perf_model.specs.kernels import KernelSpec
+from llm_perf_model.specs.power import PowerSpec
 from llm_perf_model.specs.request import Request
 from llm_perf_model.specs.workload import WorkloadSpec
 from llm_perf_model.validation.compare import Errors, OperatorScore, Score, Unmapped, Validation
 from llm_perf_model.validation.crossing import CrossValidation
-from llm_perf_model.validation.mapping import Mapped
+from llm_perf_model.validation.fit import MEMORY_FIELDS
+from llm_perf_model.validation.mapping import Asked, Mapped
 from llm_perf_model.validation.operators import Timed
+from llm_perf_model.validation.outcomes import Outcome
 from llm_perf_model.validation.records import Problem, Record
 
 from .strategies import op_types
@@ -177,6 +183,24 @@ def test_shown_output_is_what_the_command_prints(block: Block) -> None:
     assert done.stdout == shown
 
 
+REFUSED = [block for page in PAGES for block in blocks(page, "refused")]
+
+
+def test_the_page_of_memory_shows_what_does_not_fit() -> None:
+    assert any(block.page == ROOT / "docs" / "memory.md" for block in REFUSED)
+
+
+@pytest.mark.parametrize("block", REFUSED, ids=lambda block: block.text.splitlines()[0][2:60])
+def test_a_shown_refusal_is_what_the_command_prints(block: Block) -> None:
+    """Data on standard output, one line on standard error, exit status 1."""
+    first, shown = block.text.split("\n", 1)
+    command = [sys.executable, *first.removeprefix("$ python ").split()]
+    done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stdout + done.stderr == shown
+    assert done.stderr == f"error: {json.loads(done.stdout)['error']}\n"
+
+
 def test_the_readme_has_the_two_commands() -> None:
     commands = [block.text.strip() for block in blocks(ROOT / "README.md", "bash")]
     assert "pip install . && python -m llm_perf_model infer --model test-13b --tp 2" in commands
@@ -230,9 +254,14 @@ FITTED = [name for name in catalogue(EngineSpec) if load(EngineSpec, name).fits]
 OWN = {
     name
     for name in FITTED
-    if all(origin.startswith("records/") for fit in load(EngineSpec, name).fits for origin in fit.records)
+    if all(
+        origin.startswith("records/")
+        for fit in load(EngineSpec, name).fits
+        if not set(fit.fields) <= set(MEMORY_FIELDS)
+        for origin in fit.records
+    )
 }
-"""Engines whose records are part of the project."""
+"""Engines whose records of time are part of the project."""
 
 
 @pytest.mark.parametrize("name", FITTED)
@@ -276,7 +305,7 @@ def test_the_page_of_engines_shows_the_errors_of_the_page_of_validation() -> Non
     found = re.findall(row, page, re.MULTILINE)
     assert {engine for engine, _, _ in found} == OWN
     for engine, median, worst in found:
-        (line,) = re.findall(rf"^\| \[{engine}\].*$", text, re.MULTILINE)
+        line, *_ = re.findall(rf"^\| \[{engine}\].*$", text, re.MULTILINE)
         assert f"{median}, {worst}" in line or "each precision" in line
 
 
@@ -291,9 +320,16 @@ def test_the_page_of_engines_has_a_section_for_each() -> None:
 CLASSES: list[type] = [
     Cost, Timing, Step, Totals, Line, Memory, Machine, Rate, BlockRate, AttentionRate, PassRate, Exchange, OneKernel,
     Connection, Case, Node, Run, Work, Group, Batch, Phase, lpm.Estimate, Request, WorkloadSpec, lpm.LayoutSpec,
-    FileSpec, AbstractOp, *op_types(), Product, Bounds, Interval, Record, Problem, Mapped, Timed, Score, OperatorScore,
-    Unmapped, Validation, Errors, CrossValidation,
+    FileSpec, AbstractOp, *op_types(), Product, Live, Bounds, Interval, Record, Problem, Asked, Mapped, Timed, Outcome,
+    Score, OperatorScore, Unmapped, Validation, Errors, CrossValidation, Pool, Allocation, Buffer, Point, Alternatives,
+    lpm.Capacity, Power, money.Price, money.Cost,
 ]  # fmt: skip
+HEADINGS = {money.Cost: "Cost in US dollars"}
+"""Heading of a class whose name another class has too."""
+
+
+def heading_of(cls: type) -> str:
+    return HEADINGS.get(cls, cls.__name__)
 
 
 def spec_classes(base: type[Spec] = Spec) -> Iterator[type[Spec]]:
@@ -333,9 +369,9 @@ def tables() -> dict[str, dict[str, str]]:
     return {section.splitlines()[0].strip("`"): dict(row.findall(section)) for section in sections}
 
 
-@pytest.mark.parametrize("cls", dict.fromkeys([*CLASSES, *spec_classes()]), ids=lambda cls: cls.__name__)
+@pytest.mark.parametrize("cls", dict.fromkeys([*CLASSES, *spec_classes()]), ids=heading_of)
 def test_every_field_has_a_unit_and_a_meaning(cls: type) -> None:
-    assert set(tables().get(cls.__name__, {})) == fields_of(cls)
+    assert set(tables().get(heading_of(cls), {})) == fields_of(cls)
 
 
 def test_every_json_key_is_named() -> None:
@@ -344,6 +380,17 @@ def test_every_json_key_is_named() -> None:
         answer = lpm.estimate("test-13b", engine=engine, tp=2).to_dict("ops")
         keys = set(json_keys(json.loads(json.dumps(answer))))
         assert keys <= named | {word.lower() for word, _ in FOLDERS.values()}
+
+
+@pytest.mark.parametrize("engine", ["hf-transformers", "vllm"])
+def test_every_json_key_of_memory_is_named(engine: str) -> None:
+    named = {name for table in tables().values() for name in table}
+    asked: dict[str, Any] = {"model": "llama-3.1-70b", "engine": engine, "gpu": "a100-sxm-80gb"}
+    found = lpm.memory(**asked)
+    assert set(json_keys(json.loads(json.dumps(found.to_dict())))) <= named
+    with pytest.raises(lpm.OutOfMemoryError) as raised:
+        lpm.estimate(**asked).require_feasible()
+    assert {*json_keys(json.loads(json.dumps(raised.value.detail))), "error"} <= named
 
 
 def test_the_columns_and_keys_of_a_validation_are_named() -> None:
@@ -364,10 +411,12 @@ def json_keys(value: Any) -> Iterator[str]:
 
 
 UNIT_OF_SUFFIX = {
+    "_usd": "USD", "_usd_per_hour": "USD/h", "_usd_per_gpu_hour": "USD/h", "_usd_per_kwh": "USD/kWh",
+    "_usd_per_request": "USD", "_usd_per_million_input_tokens": "USD", "_usd_per_million_output_tokens": "USD",
     "_tokens_per_s": "tokens/s", "_bytes_per_s": "bytes/s", "_flops_per_s": "FLOP/s", "_values_per_s": "values/s",
     "_bits_per_s_per_pin": "bit/s", "_bytes_per_cycle": "bytes/cycle", "_values_per_cycle": "values/cycle",
     "_cycles": "cycles", "_ratio": "ratio", "_bytes": "bytes", "_bits": "bits", "_tokens": "tokens", "_hz": "Hz",
-    "_w": "W", "_j": "J", "_efficiency": "fraction", "_utilisation": "fraction", "_s": "s",
+    "_w": "W", "_j": "J", "_efficiency": "fraction", "_utilisation": "fraction", "_fraction": "fraction", "_s": "s",
 }  # fmt: skip
 """Longest first where one ends in another."""
 
@@ -507,7 +556,7 @@ def test_the_added_models_are_a_plain_one_one_with_experts_and_an_encoder(change
 
 
 def test_the_added_files_answer_by_name(changed: Path) -> None:
-    kinds = [kind for kind in FOLDERS if kind not in {KernelSpec, CollectiveSpec}]
+    kinds = [kind for kind in FOLDERS if kind not in {KernelSpec, CollectiveSpec, PowerSpec}]
     given = {FOLDERS[kind][0].lower(): Path(added(changed, FOLDERS[kind][1])).stem for kind in kinds}
     asked = {**given, "tp": 2, "batch_size": 1, "input_len": 64, "output_len": 8, "gpu": "a100-sxm-80gb"}
     assert float(run(changed, f"import llm_perf_model as lpm; print(lpm.estimate(**{asked!r}).total_s)")) > 0.0
@@ -524,6 +573,48 @@ def test_the_added_kernels_are_those_of_their_generation(changed: Path) -> None:
         "print(e.case.kernels.name, e.case.gpu.generation, e.case.kernels.like, e.total_s > 0.0)"
     )
     assert run(changed, code).split() == [name, name, "cdna2", "True"]
+
+
+def test_the_added_power_file_is_that_of_the_same_generation(changed: Path) -> None:
+    (name,) = (Path(path).stem for path in additions("power_configs"))
+    gpu = Path(additions("gpu_configs")[-1]).stem
+    code = (
+        "import llm_perf_model as lpm\n"
+        f"e = lpm.estimate('llama-3.2-3b', gpu='{gpu}', engine='generic-fused')\n"
+        "print(e.case.power.name, e.case.power.like, 0.0 < e.power_w <= e.case.gpu.tdp_w)"
+    )
+    assert run(changed, code).split() == [name, "cdna2", "True"]
+
+
+def test_the_added_price_and_tariff_make_a_cost(changed: Path) -> None:
+    price, tariff = (Path(added(changed, folder)).stem for folder in ("price_configs", "tariff_configs"))
+    code = (
+        "import llm_perf_model as lpm\n"
+        "from llm_perf_model.specs.catalog import load\n"
+        f"asked = dict(model='llama-3.1-8b', gpu='a100-sxm-80gb', price='{price}', tariff='{tariff}')\n"
+        "cost = lpm.estimate(**asked).cost\n"
+        f"offer = load(lpm.PriceSpec, '{price}').offers['a100-sxm-80gb']\n"
+        f"tariff = load(lpm.TariffSpec, '{tariff}')\n"
+        "p = cost.price\n"
+        "print(p.usd_per_gpu_hour == offer.usd_per_hour, (p.usd_per_kwh, p.pue) == (tariff.usd_per_kwh, tariff.pue))\n"
+        "print(cost.usd > 0.0, p.origin)"
+    )
+    lines = run(changed, code).splitlines()
+    assert lines[0] == "True True"
+    assert lines[1].startswith("True ")
+
+
+def test_the_added_memory_rules_set_the_pool(changed: Path) -> None:
+    first, second = (load(EngineSpec, str(changed / path)) for path in additions("engine_configs"))
+    assert (first.cache, first.block_tokens, first.pool_of) == ("paged", 16, "free")
+    code = (
+        "import llm_perf_model as lpm\n"
+        f"m = lpm.memory('llama-3.1-8b', gpu='a100-sxm-80gb', engine='{first.name}').memory\n"
+        "rest = m.capacity_bytes - m.peak_bytes + m.kv_cache_bytes\n"
+        f"print(abs(m.pool.pool_bytes / rest / {first.pool_fraction} - 1.0) < 1e-9)"
+    )
+    assert run(changed, code).split() == ["True"]
+    assert second.pool_fraction == load(EngineSpec, "vllm").pool_fraction
 
 
 def test_the_fitted_kernels_take_the_rest_from_another_generation(changed: Path) -> None:

@@ -64,9 +64,7 @@ def test_there_is_an_engine_with_fast_head_sizes() -> None:
 
 @pytest.mark.parametrize("values_per_clock", [0.1, 0.39])
 def test_a_copy_limited_by_its_values_takes_as_long_at_any_precision(values_per_clock: float) -> None:
-    engine = IDEAL.model_copy(
-        update={"cache_growth": "concatenated", "concat_values_per_clock_per_sm": values_per_clock}
-    )
+    engine = IDEAL.model_copy(update={"cache": "concatenated", "concat_values_per_clock_per_sm": values_per_clock})
 
     def copied_s(precision: str) -> float:
         e = lpm.estimate("opt-1.3b", engine=engine, precision=precision, batch_size=8, output_len=20)
@@ -77,14 +75,24 @@ def test_a_copy_limited_by_its_values_takes_as_long_at_any_precision(values_per_
     assert copied_s("w16a16") > 0.0
 
 
-def test_a_cache_that_grows_in_place_copies_nothing() -> None:
-    grown = IDEAL.model_copy(update={"cache_growth": "concatenated", "concat_values_per_clock_per_sm": 0.4})
+@pytest.mark.parametrize(
+    "choice", [{"cache": "concatenated"}, {"cache": "concatenated_by_layer"}, {"concatenated_positions": {"learned"}}]
+)
+def test_a_cache_that_grows_in_place_copies_nothing(choice: dict[str, Any]) -> None:
+    grown = IDEAL.model_copy(update=choice | {"concat_values_per_clock_per_sm": 0.4})
     place, copied = (lpm.estimate("opt-1.3b", engine=engine, batch_size=8, output_len=20) for engine in (IDEAL, grown))
     assert copied.prefill_s == place.prefill_s
     assert copied.decode_s > place.decode_s
     token = 2.0 * 24 * 2048 * 2  # keys and values of 24 layers at 2 bytes
     tokens = sum(512 + 1 + i for i in range(19))
     assert copied.decode.hbm_bytes - place.decode.hbm_bytes == pytest.approx(2.0 * 8 * tokens * token, rel=1e-9)
+
+
+@pytest.mark.parametrize("choice", [{"cache": "paged"}, {"cache": "none"}, {"concatenated_positions": {"alibi"}}])
+def test_how_a_cache_is_kept_costs_no_time_where_nothing_is_copied(choice: dict[str, Any]) -> None:
+    given_ = {"batch_size": 8, "output_len": 20}
+    place, kept = (lpm.estimate("opt-1.3b", engine=e, **given_) for e in (IDEAL, IDEAL.model_copy(update=choice)))
+    assert (kept.prefill_s, kept.decode_s) == (place.prefill_s, place.decode_s)
 
 
 # Time on the host.
@@ -153,39 +161,53 @@ def test_stages_compute_as_long_as_one_device_and_pass_activations_on(name: str,
 
 @given(cases())
 def test_a_stage_holds_its_share_and_one_stage_works_at_a_time(case: Any) -> None:
-    stages = case.layout.layer_split
-    whole = build(case.model, case.engine, case.precision, case.layout.tp)
-    e = lpm.estimate(
-        case.model,
-        gpu=case.gpu,
-        engine=case.engine,
-        precision=case.precision,
-        tp=case.layout.tp,
-        dp=case.layout.dp,
-        layer_split=stages,
-        input_len=10,
-        output_len=5,
-    )
-    stored = sum(node.count * node.op.stored_weight_bytes for node in whole)
-    cached = sum(node.count * node.op.kv_bytes_per_token for node in whole)
-    assert e.memory.weights_bytes == stored / stages
-    assert e.memory.kv_cache_bytes == 15.0 * cached / stages
-    assert e.energy_j == pytest.approx(case.gpu.tdp_w * case.layout.tp * case.layout.dp * e.total_s, rel=1e-12)
+    """The fullest stage has the most layers, and the embedding or the head: they lie on different stages."""
+    layout, stages = case.layout, case.layout.layer_split
+    whole = build(case.model, case.engine, case.precision, layout.tp)
+    layers = sum(group.count for group in case.model.layers)
+    share = -(-layers // stages) / layers
+    stored: dict[str, float] = {"layers": 0.0, "embedding": 0.0, "head": 0.0}
+    for node in whole:
+        stored[node.role if node.role in stored else "layers"] += node.count * node.op.stored_weight_bytes
+    ends = max(stored["embedding"], stored["head"]) if stages > 1 else stored["embedding"] + stored["head"]
+    assert case.allocation.weights_bytes == pytest.approx(share * stored["layers"] + ends, rel=1e-12)
+    cached = sum(node.count * node.op.kv_bytes_per_token for node in whole) * (case.allocation.cache != "none")
+    assert case.allocation.kv_token_bytes == share * cached
+    given_ = {"gpu": case.gpu, "engine": case.engine, "precision": case.precision, "input_len": 10, "output_len": 5}
+    given_ |= {"tp": layout.tp, "dp": layout.dp, "layer_split": stages}
+    e, bound = (lpm.estimate(case.model, **given_, energy_convention=word) for word in ("power", "tdp"))
+    assert e.memory.weights_bytes == case.allocation.weights_bytes
+    if case.allocation.cache == "contiguous":
+        assert e.memory.kv_cache_bytes == 15.0 * share * cached
+    working, waiting = layout.tp * layout.dp, layout.ranks - layout.tp * layout.dp
+    assert bound.energy_j == pytest.approx(case.gpu.tdp_w * working * e.total_s, rel=1e-12)
+    idle_j = e.machine.power.idle_w * e.total_s
+    assert layout.ranks * idle_j * (1.0 - 1e-12) <= e.energy_j <= (bound.energy_j + waiting * idle_j) * (1.0 + 1e-12)
 
 
 @pytest.mark.parametrize("stages", [1, 2, 5, 8])
 def test_weights_and_cache_of_a_stage_by_hand(stages: int) -> None:
-    """6,738,415,616 weights at 2 bytes; 4 sequences of 128 tokens at 524,288 bytes: each over the stages."""
+    """6,738,415,616 weights at 2 bytes, of which 131,072,000 in the embedding and as many in the head.
+
+    4 sequences of 128 tokens at 524,288 bytes: 32, 16, 7 and 4 of 32 layers, and one of the two tables.
+    """
     given_ = {"engine": "ideal", "batch_size": 4, "input_len": 100, "output_len": 28}
     m = lpm.estimate("llama-2-7b", layer_split=stages, **given_).memory
-    assert m.weights_bytes == 13_476_831_232 / stages
-    assert m.kv_cache_bytes == 4 * 128 * 524_288 / stages
+    share, tables = {1: 32, 2: 16, 5: 7, 8: 4}[stages] / 32, 2 if stages == 1 else 1
+    assert m.weights_bytes == share * (13_476_831_232 - 2 * 262_144_000) + tables * 262_144_000
+    assert m.kv_cache_bytes == share * 4 * 128 * 524_288
 
 
 @pytest.mark.parametrize("stages", [2, 8])
-def test_the_energy_of_a_layer_split_is_that_of_one_device(stages: int) -> None:
-    e = lpm.estimate("opt-1.3b", gpu="rtx-a5000", layer_split=stages)
-    assert e.energy_j == pytest.approx(load(GpuSpec, "rtx-a5000").tdp_w * e.total_s, rel=1e-12)
+def test_the_energy_of_a_layer_split_is_that_of_one_device_at_work(stages: int) -> None:
+    """The others idle; design power x time counts the one alone."""
+    given_: dict[str, Any] = {"gpu": "rtx-a5000", "layer_split": stages}
+    bound = lpm.estimate("opt-1.3b", **given_, energy_convention="tdp")
+    assert bound.energy_j == pytest.approx(load(GpuSpec, "rtx-a5000").tdp_w * bound.total_s, rel=1e-12)
+    e = lpm.estimate("opt-1.3b", **given_)
+    idle_j = (stages - 1) * e.machine.power.idle_w * e.total_s
+    assert e.energy_j == pytest.approx(e.prefill.energy_j + e.decode.energy_j + idle_j, rel=1e-12)
+    assert idle_j > 0.0
 
 
 @given(cases(), wholes(1, 6), wholes(1, 60), wholes(2, 30))

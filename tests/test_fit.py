@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 import llm_perf_model as lpm
 from llm_perf_model.errors import RequestError
+from llm_perf_model.specs.base import Fit
 from llm_perf_model.specs.catalog import load
 from llm_perf_model.specs.engine import EngineSpec
 from llm_perf_model.specs.kernels import KernelSpec
@@ -21,7 +22,16 @@ from llm_perf_model.validation import engine_fit
 from llm_perf_model.validation.compare import Errors, Score, Validation, score
 from llm_perf_model.validation.crossing import RUN_GROUPS, cross_validation, fitted_rows
 from llm_perf_model.validation.engine_fit import leave_one_out, refit
-from llm_perf_model.validation.fit import BOUNDS, STARTS, bounds_of, free_fields, solve, value_at, with_values
+from llm_perf_model.validation.fit import (
+    BOUNDS,
+    MEMORY_FIELDS,
+    STARTS,
+    bounds_of,
+    free_fields,
+    solve,
+    value_at,
+    with_values,
+)
 
 FITTED = [
     name
@@ -45,6 +55,27 @@ def poisoned(scores: Sequence[Score], group: Callable[[Score], str], name: str) 
 
 def coefficients(engine: EngineSpec) -> list[float]:
     return [getattr(engine, field) for field in free_fields(engine)]
+
+
+def fits_of_times(engine: EngineSpec) -> list[Fit]:
+    return [entry for entry in engine.fits if not set(entry.fields) & set(MEMORY_FIELDS)]
+
+
+@pytest.mark.parametrize("name", lpm.engines())
+def test_records_of_times_and_of_memory_fix_other_coefficients(name: str) -> None:
+    engine = load(EngineSpec, name)
+    of_times = [field for entry in fits_of_times(engine) for field in entry.fields]
+    of_memory = [field for entry in engine.fits if entry not in fits_of_times(engine) for field in entry.fields]
+    assert free_fields(engine) == tuple(of_times)
+    assert set(of_memory) <= set(MEMORY_FIELDS)
+    assert len(set(of_times)) == len(of_times)
+
+
+def test_some_engines_have_their_memory_from_records() -> None:
+    fitted = {
+        name for name in lpm.engines() if load(EngineSpec, name).fits != tuple(fits_of_times(load(EngineSpec, name)))
+    }
+    assert fitted == {"hf-transformers", "onnxruntime-gpu"}
 
 
 def test_there_are_fitted_engines() -> None:
@@ -76,7 +107,7 @@ def test_the_stated_error_is_that_on_the_rows(held: Validation, name: str) -> No
     engine = load(EngineSpec, name)
     e = Errors.of(name, [score(s.record, s.mapped, engine).error for s in fitted_rows(held, engine)])
     figures = f"median {e.median:.1%}, mean {e.mean:.1%}, worst {e.worst:.1%} on these rows"
-    assert {entry.error for entry in engine.fits} == {figures}
+    assert {entry.error for entry in fits_of_times(engine)} == {figures}
 
 
 @every_fit
@@ -85,7 +116,7 @@ def test_free_coefficients_are_few_beside_the_rows(held: Validation, name: str) 
     free, rows = len(free_fields(engine)), len(fitted_rows(held, engine))
     assert rows > free
     assert free < rows / 8 if rows > MANY_ROWS else free <= 3
-    assert {entry.rows for entry in engine.fits} == {rows}
+    assert {entry.rows for entry in fits_of_times(engine)} == {rows}
 
 
 @every_fit

@@ -13,7 +13,7 @@ import llm_perf_model as lpm
 from llm_perf_model.case import Case
 from llm_perf_model.generate import BOUNDS, Phase, decode, prefill
 from llm_perf_model.graph import Graph, Node, build
-from llm_perf_model.ops.base import AbstractOp, Cost, Kind
+from llm_perf_model.ops.base import AbstractOp, Cost, Kind, Live
 from llm_perf_model.ops.batch import UNLIMITED, Batch
 from llm_perf_model.rates import AttentionRate, Machine, Rate
 from llm_perf_model.roofline import Run, Timing, Totals, totals, walk
@@ -23,7 +23,6 @@ from llm_perf_model.specs.engine import EngineSpec
 from llm_perf_model.specs.ffn import PlainFfn
 from llm_perf_model.specs.model import LayerGroup, ModelSpec
 from llm_perf_model.specs.precision import PrecisionSpec
-from llm_perf_model.types import Num
 
 from .strategies import DRAWN, TPS, Lengths, cases, engines, lengths, machines, models
 
@@ -51,8 +50,9 @@ class Cached(AbstractOp):
             flops=self.a * batch.seqs + self.b * keys, activation_bytes=self.c * batch.seqs, kv_bytes=self.d * keys
         )
 
-    def workspace_bytes(self, batch: Batch) -> Num:
-        return batch.tokens
+    @property
+    def live(self) -> Live:
+        return Live(1.0)
 
 
 def single_steps(graph: Graph, m: Machine, w: Lengths) -> list[Totals]:
@@ -100,7 +100,7 @@ def balanced(flops_per_byte: float, dispatch_s: float = 0.0, kind: Kind = "atten
     """A machine whose attention turns from memory- to compute-bound at that intensity."""
     rates: dict[Kind, Rate] = {each: Rate(1e12, 1e11) for each in get_args(Kind)}
     rates[kind] = Rate(1e10, 1e10 / flops_per_byte)
-    return Machine(rates, 0.0, 0.0, dispatch_s, 0.0, 1e12, 1e11, 1e10, 0.0, 300.0)
+    return Machine(rates, 0.0, 0.0, dispatch_s, 0.0, 1e12, 1e11)
 
 
 def attention_compute_bound(m: Machine, graph: Graph, w: Lengths) -> list[bool]:
@@ -286,8 +286,31 @@ def test_prefill_is_one_pass_over_the_prompts(case: Case, w: Lengths) -> None:
 def test_the_bound_is_the_largest_part(case: Case, w: Lengths) -> None:
     phase = prefill(case.graph, case.machine, w.batch_size, w.input_len)
     t = phase.totals
-    parts = dict(zip(BOUNDS, (t.compute_s, t.memory_s, t.comm_s, t.start_s + t.host_s + t.overhead_s), strict=True))
+    host_s = t.start_s + t.host_s + t.overhead_s
+    parts = dict(zip(BOUNDS, (t.compute_s, t.memory_s, t.comm_s, host_s, t.power_s), strict=True))
     assert parts[str(phase.bound)] == max(parts.values())
+
+
+@given(cases(), lengths())
+def test_a_tight_power_limit_is_the_bound_and_the_design_power_none(case: Case, w: Lengths) -> None:
+    power = case.machine.power
+    tight = replace(case.machine, power=power._replace(limit_w=1.001 * power.idle_w))
+    free, held = (prefill(case.graph, m, w.batch_size, w.input_len) for m in (case.machine, tight))
+    assert free.totals.power_s == 0.0
+    assert free.bound != "power"
+    assert held.time_s == pytest.approx(free.time_s + held.totals.power_s, rel=1e-12)
+    assert held.energy_j <= tight.power.limit_w * held.time_s * (1.0 + 1e-12)
+    if held.totals.power_s > free.time_s:
+        assert held.bound == "power"
+
+
+def test_the_power_limit_binds_a_phase_that_works_hard() -> None:
+    """8192 tokens of a 7B model draw more than 100 W on a card that idles below 80 W."""
+    free, held = (
+        lpm.estimate("llama-2-7b", batch_size=8, input_len=1024, power_limit_w=limit_w) for limit_w in (None, 100.0)
+    )
+    assert (free.prefill.bound, held.prefill.bound) == ("compute", "power")
+    assert held.prefill_s > 2.0 * free.prefill_s
 
 
 @given(cases(), lengths())

@@ -8,17 +8,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import llm_perf_model as lpm
+from llm_perf_model.errors import InfeasibleError
 from llm_perf_model.machine import Connection, gemm_peak, machine
-from llm_perf_model.rates import Exchange, Machine, with_efficiencies
+from llm_perf_model.rates import Exchange, Machine, Power, with_efficiencies, with_power_limit
 from llm_perf_model.specs.catalog import load
 from llm_perf_model.specs.collective import CollectiveSpec
 from llm_perf_model.specs.engine import EngineSpec
 from llm_perf_model.specs.gpu import GpuSpec, Peak
 from llm_perf_model.specs.kernels import KernelRates, KernelSpec
 from llm_perf_model.specs.link import LinkSpec
+from llm_perf_model.specs.power import PowerSpec
 from llm_perf_model.specs.precision import PrecisionSpec
 
-from .strategies import NARROW, PRECISIONS, collectives, engines, gpus, kernel_rates, precisions_on
+from .strategies import DRAWN, NARROW, PRECISIONS, collectives, engines, gpus, kernel_rates, precisions_on
 
 A100 = load(GpuSpec, "a100-sxm-40gb")
 H100 = load(GpuSpec, "h100-sxm-80gb")
@@ -28,6 +30,15 @@ AMPERE = load(KernelSpec, "ampere")
 HALF = load(PrecisionSpec, "w16a16")
 FULL = load(PrecisionSpec, "fp32")
 NVLINK = load(LinkSpec, "nvlink-3")
+DRAW = PowerSpec(
+    name="drawn",
+    title="Drawn",
+    assumed=DRAWN,
+    idle_fraction=0.2,
+    flops_fraction=0.5,
+    bytes_fraction=0.75,
+    link_fraction=0.1,
+)
 LAYERS = 12
 
 
@@ -38,8 +49,9 @@ def of(
     precision: PrecisionSpec = HALF,
     gpu: GpuSpec = A100,
     kernels: KernelRates = AMPERE,
+    power: PowerSpec = DRAW,
 ) -> Machine:
-    return machine(gpu, engine, kernels, precision, peak, LAYERS, connection)
+    return machine(gpu, engine, kernels, precision, peak, LAYERS, connection, power)
 
 
 @given(st.data(), gpus(), engines(), kernel_rates())
@@ -67,7 +79,7 @@ def test_no_kernel_is_faster_than_the_datasheet(
 @given(gpus(), engines(), kernel_rates())
 def test_the_rest_is_the_datasheets_and_the_engines(gpu: GpuSpec, engine: EngineSpec, kernels: KernelRates) -> None:
     m = of(engine, "vector_fp32", None, FULL, gpu, kernels)
-    assert (m.hbm_bytes, m.tdp_w, m.reserve_bytes) == (gpu.hbm_bytes, gpu.tdp_w, engine.reserve_bytes)
+    assert (m.power.idle_w, m.power.design_w, m.power.limit_w) == (0.2 * gpu.tdp_w, gpu.tdp_w, gpu.tdp_w)
     start_s = kernels.kernel_start_s if engine.kernel_start_s is None else engine.kernel_start_s
     assert (m.kernel_start_s, m.dispatch_s, m.step_s) == (start_s, engine.dispatch_s, engine.step_s)
     assert (m.synchronous, m.sequence_s, m.request_s) == (engine.synchronous, engine.sequence_s, engine.request_s)
@@ -260,8 +272,55 @@ def test_exchanges_reach_what_the_kind_of_link_reaches(engine: EngineSpec, reach
 @given(engines(), collectives())
 def test_a_link_changes_exchanges_and_nothing_else(engine: EngineSpec, reached: CollectiveSpec) -> None:
     alone, joined = of(engine), of(engine, connection=Connection(NVLINK, 12, reached))
-    other = {field: getattr(joined, field) for field in Machine.__slots__ if field not in {"exchange", "one_kernel"}}
+    changed = {"exchange", "one_kernel", "power"}
+    other = {field: getattr(joined, field) for field in Machine.__slots__ if field not in changed}
     assert other == {field: getattr(alone, field) for field in other}
+    assert joined.power._replace(link_byte_j=0.0) == alone.power
+
+
+# Power.
+
+
+@pytest.mark.parametrize("peak", ["tensor_fp16", "vector_fp32"])
+def test_shares_of_the_design_power_are_spread_over_what_the_units_do(peak: Peak) -> None:
+    """400 W; half of it at the unit's peak FLOP/s, three quarters at 1.555e12 bytes/s, a tenth on 12 x 25e9 bytes/s."""
+    alone, joined = (of(IDEAL, peak, link) for link in (None, Connection(NVLINK, 12, load(CollectiveSpec, "fabric"))))
+    flops_per_s = A100.peak_flops_per_s[peak]
+    expected = Power(80.0, 200.0 / flops_per_s, 300.0 / 1.555e12, 0.0, 400.0, 400.0)
+    assert alone.power == pytest.approx(expected, rel=1e-12)
+    assert joined.power == pytest.approx(expected._replace(link_byte_j=40.0 / 3e11), rel=1e-12)
+    assert not alone.power.limited
+
+
+@pytest.mark.parametrize("name", lpm.gpus())
+def test_every_device_idles_below_its_design_power(name: str) -> None:
+    gpu = load(GpuSpec, name)
+    for peak in gpu.peak_flops_per_s:
+        kernels, power = load(KernelSpec, gpu.generation), load(PowerSpec, gpu.generation)
+        drawn = of(IDEAL, peak, None, HALF, gpu, kernels, power).power
+        assert 0.0 < drawn.idle_w < drawn.design_w == gpu.tdp_w
+        assert min(drawn.flop_j, drawn.byte_j, drawn.link_byte_j) >= 0.0
+
+
+@pytest.mark.parametrize("limit_w", [80.1, 250.0, 399.0])
+def test_a_power_limit_changes_the_limit_and_nothing_else(limit_w: float) -> None:
+    m = of(IDEAL)
+    held = with_power_limit(m, limit_w)
+    assert (held.power.limit_w, held.power.design_w, held.power.limited) == (limit_w, 400.0, True)
+    assert held.power._replace(limit_w=400.0) == m.power
+    assert [field for field in Machine.__slots__ if getattr(held, field) != getattr(m, field)] == ["power"]
+
+
+@pytest.mark.parametrize("limit_w", [None, 400.0])
+def test_the_design_power_is_no_limit(limit_w: float | None) -> None:
+    assert with_power_limit(of(IDEAL), limit_w) == of(IDEAL)
+    assert not with_power_limit(of(IDEAL), limit_w).power.limited
+
+
+@pytest.mark.parametrize("limit_w", [1.0, 80.0, 400.1, 1e4])
+def test_a_power_limit_lies_between_idling_and_the_design_power(limit_w: float) -> None:
+    with pytest.raises(InfeasibleError, match=r"power_limit_w = .*: must be above 80 W, .* and at most 400 W"):
+        with_power_limit(of(IDEAL), limit_w)
 
 
 # The host, copies, units.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +12,15 @@ import llm_perf_model as lpm
 from llm_perf_model.specs.catalog import load
 from llm_perf_model.specs.engine import EngineSpec
 from llm_perf_model.validation.compare import score
-from llm_perf_model.validation.mapping import OTHER_METRICS, TIME_METRICS, UnmappableError, engine_for, map_record
+from llm_perf_model.validation.mapping import (
+    ENERGY_METRICS,
+    MEMORY_METRICS,
+    TIME_METRICS,
+    UnmappableError,
+    engine_for,
+    map_record,
+    request_of,
+)
 
 from .rows import record
 
@@ -34,20 +43,23 @@ FIGURES: dict[str, tuple[str, Read]] = {
     "msec_per_token_over_batch": ("whole", lambda e: e.total_s / (6 * 32)),
     "memory_gib": ("", lambda e: e.memory.peak_bytes),
     "memory_gb": ("", lambda e: e.memory.peak_bytes),
+    "memory_mb": ("", lambda e: e.memory.peak_bytes),
+    "gpu_memory_mb": ("", lambda e: e.memory.peak_bytes),
     "peak_memory_forward_gb": ("", lambda e: e.memory.peak_bytes),
-    "energy_j_per_request": ("", lambda e: 6 * 400.0 * e.total_s / 6),
-    "energy_j_per_token": ("", lambda e: 6 * 400.0 * e.total_s / (6 * 32)),
+    "avg_power_w": ("", lambda e: e.energy_j / e.total_s),
+    "energy_j_per_request": ("", lambda e: e.energy_j / 6),
+    "energy_j_per_token": ("", lambda e: e.energy_j / (6 * 32)),
 }
 
 
 def test_every_metric_word_is_tested() -> None:
-    assert set(FIGURES) == {*TIME_METRICS, *OTHER_METRICS, "throughput_total_tok_s"}
+    assert set(FIGURES) == {*TIME_METRICS, *MEMORY_METRICS, *ENERGY_METRICS, "throughput_total_tok_s"}
 
 
 @pytest.mark.parametrize("metric", FIGURES)
 def test_a_metric_word_names_its_figure(metric: str) -> None:
     """Six devices of two ranks a replica: three replicas of two sequences, 512 tokens in and 32 out."""
-    words = {"tok_s": "tokens/s", "energy": "J", "memory": "B"}
+    words = {"tok_s": "tokens/s", "energy": "J", "memory": "B", "power": "W"}
     unit = next((unit for word, unit in words.items() if word in metric), "s")
     mapped = map_record(record(metric=metric, unit=unit, n_devices=6, tp=2))
     phase, figure = FIGURES[metric]
@@ -56,6 +68,22 @@ def test_a_metric_word_names_its_figure(metric: str) -> None:
     e = lpm.estimate(**mapped.request)
     assert (e.case.layout.tp, e.case.layout.dp) == (2, 3)
     assert mapped.read(e) == pytest.approx(figure(e), rel=1e-12)
+
+
+def test_energy_by_design_power_is_that_of_every_device_over_the_whole_time() -> None:
+    row = record(source="16 x 1024", metric="energy_j_per_request", unit="J", n_devices=6, tp=2)
+    mapped = map_record(row)
+    e = lpm.estimate(**mapped.request)
+    assert mapped.request["energy_convention"] == "tdp"
+    assert mapped.read(e) == pytest.approx(6 * 400.0 * e.total_s / 6, rel=1e-12)
+
+
+def test_the_request_of_a_run_asks_for_what_is_mapped_whatever_came_of_it() -> None:
+    asked = request_of(record(engine="FT", outcome="oom", value=None, metric="nobody_knows"))
+    mapped = map_record(record(engine="FT"))
+    assert (asked.request, asked.engine, asked.fallback) == (mapped.request, mapped.engine, mapped.fallback)
+    replaced = request_of(record(engine="FT"), "vllm")
+    assert (replaced.request["engine"], replaced.engine, replaced.fallback) == ("vllm", "vllm", False)
 
 
 def test_the_request_is_that_of_the_row() -> None:
@@ -175,6 +203,7 @@ def test_a_known_engine_is_no_stand_in(name: str) -> None:
         ({"w_dtype": "unheard-of"}, "precision 'unheard-of' is not modelled"),
         ({"w_dtype": ""}, "the source states no precision"),
         ({"batch": None}, "the source states no batch"),
+        ({"extra": {"num_beams": 4}}, "beam search is not modelled (4 beams)"),
         ({"input_len": None}, "the source states no input length"),
         ({"pp": 2}, "pipeline stages are not modelled"),
         ({"n_devices": 3, "tp": 2}, "tp = 2 does not divide 3 devices"),
@@ -186,7 +215,7 @@ def test_a_known_engine_is_no_stand_in(name: str) -> None:
     ],
 )
 def test_a_row_without_an_estimate_has_its_reason(changes: dict[str, Any], reason: str) -> None:
-    with pytest.raises(UnmappableError, match=reason.replace("(", r"\(")):
+    with pytest.raises(UnmappableError, match=re.escape(reason)):
         map_record(record(**changes))
 
 
@@ -217,6 +246,16 @@ def test_a_value_that_no_error_can_refer_to(value: float | None) -> None:
 def test_a_unit_that_is_not_of_the_metric_is_told() -> None:
     with pytest.raises(UnmappableError, match="metric 'tpot_ms' is in s, but the unit of the row stands for tokens/s"):
         map_record(record(metric="tpot_ms", unit="tokens/s"))
+
+
+@pytest.mark.parametrize(
+    ("metric", "unit"), [*((m, "B") for m in sorted(MEMORY_METRICS)), ("avg_power_w", "W"), ("energy_j_per_token", "J")]
+)
+def test_memory_energy_and_power_have_units_of_their_own(metric: str, unit: str) -> None:
+    assert not map_record(record(metric=metric, unit=unit)).is_time
+    for wrong in {"B", "W", "J", "s"} - {unit}:
+        with pytest.raises(UnmappableError, match=f"metric '{metric}' is in {unit}, but"):
+            map_record(record(metric=metric, unit=wrong))
 
 
 def test_a_decode_step_needs_an_output_length() -> None:

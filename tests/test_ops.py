@@ -10,7 +10,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from llm_perf_model.ops.attention import CacheConcat, FusedAttention, MaterialisedAttention
-from llm_perf_model.ops.base import AbstractOp, Cost
+from llm_perf_model.ops.base import AbstractOp, Cost, Live
 from llm_perf_model.ops.batch import UNLIMITED, Batch, Group
 from llm_perf_model.ops.collective import AllGather, AllReduce, Transfer
 from llm_perf_model.ops.dense import Embedding, Linear
@@ -24,6 +24,8 @@ ALL_PAIRS = (MaterialisedAttention,)
 """Operators that also compute the pairs which the mask hides: smaller chunks hide fewer."""
 STARTED_BY_A_CACHE = (CacheConcat,)
 """Operators that do nothing where no token is cached before the pass."""
+KEPT = (CacheConcat,)
+"""Operators whose tensors are the cache, which is no activation."""
 
 
 def assert_not_less(more: Cost, less: Cost) -> None:
@@ -52,7 +54,8 @@ def test_work_and_sizes_are_never_negative(cls: type[AbstractOp], data: st.DataO
     assert all(value >= 0.0 for value in op.cost(batch))
     idle = isinstance(op, STARTED_BY_A_CACHE) and all(group.past == 0.0 for group in batch.groups)
     assert (sum(op.cost(batch)) > 0.0) == (not idle)
-    assert (op.workspace_bytes(batch) > 0.0) == (not idle)
+    assert all(value >= 0.0 for value in op.live)
+    assert (op.live.bytes(batch) > 0.0) == (not isinstance(op, KEPT))
     assert op.parameters >= 0.0
     assert op.kv_bytes_per_token >= 0.0
     assert op.attention_window >= 1.0
@@ -68,7 +71,7 @@ def test_more_work_in_costs_no_less(
     op = data.draw(ops(cls))
     larger = replace(group, **{field: getattr(group, field) + more})
     assert_not_less(op.cost(Batch.of([larger])), op.cost(Batch.of([group])))
-    assert op.workspace_bytes(Batch.of([larger])) >= op.workspace_bytes(Batch.of([group]))
+    assert op.live.bytes(Batch.of([larger])) >= op.live.bytes(Batch.of([group]))
 
 
 @every_op
@@ -78,11 +81,11 @@ def test_an_array_holds_what_scalars_give(cls: type[AbstractOp], data: st.DataOb
     columns = [np.array([getattr(row, name) for row in rows]) for name in ("seqs", "new", "past")]
     arrays = Batch.uniform(*columns)
     costs = [np.broadcast_to(value, len(rows)) for value in op.cost(arrays)]
-    workspaces = np.broadcast_to(op.workspace_bytes(arrays), len(rows))
+    alive = np.broadcast_to(op.live.bytes(arrays), len(rows))
     for index, row in enumerate(rows):
         scalar = Batch.of([row])
         assert tuple(value[index] for value in costs) == tuple(op.cost(scalar))
-        assert workspaces[index] == op.workspace_bytes(scalar)
+        assert alive[index] == op.live.bytes(scalar)
 
 
 @every_op
@@ -115,12 +118,68 @@ def test_a_decode_step_is_affine_in_the_cache_on_each_side_of_the_window(
 
 @every_op
 @given(data=st.data(), group=groups(), times=wholes(2, 9))
-def test_workspace_is_proportional_to_the_sequences(
+def test_live_tensors_are_proportional_to_the_sequences(
     cls: type[AbstractOp], data: st.DataObject, group: Group, times: float
 ) -> None:
     op = data.draw(ops(cls))
     larger = replace(group, seqs=group.seqs * times)
-    assert op.workspace_bytes(Batch.of([larger])) == times * op.workspace_bytes(Batch.of([group]))
+    assert op.live.bytes(Batch.of([larger])) == times * op.live.bytes(Batch.of([group]))
+
+
+@every_op
+@given(data=st.data(), rows=st.lists(groups(), min_size=2, max_size=4))
+def test_live_tensors_of_a_mixed_batch_are_those_of_its_parts(
+    cls: type[AbstractOp], data: st.DataObject, rows: list[Group]
+) -> None:
+    live = data.draw(ops(cls)).live
+    assert live.bytes(Batch.of(rows)) == sum(live.bytes(Batch.of([row])) for row in rows)
+
+
+@given(wholes(0, 9), wholes(0, 9), wholes(0, 9))
+def test_live_bytes_by_hand(token_bytes: float, sequence_bytes: float, pair_bytes: float) -> None:
+    """3 sequences of 2 new and 5 cached tokens, and one of 4 without a cache: 10 tokens, 4 sequences, 58 pairs."""
+    batch = Batch.of([Group(3.0, 2.0, 5.0), Group(1.0, 4.0, 0.0)])
+    live = Live(token_bytes, sequence_bytes, pair_bytes)
+    assert live.bytes(batch) == 10 * token_bytes + 4 * sequence_bytes + (3 * 2 * 7 + 4 * 4) * pair_bytes
+
+
+@every_op
+@given(data=st.data())
+def test_what_a_pass_reads_and_writes_is_alive_while_it_runs(cls: type[AbstractOp], data: st.DataObject) -> None:
+    """Inputs no wider than the results; written scores are read and written again, one after the other."""
+    op, batch = data.draw(ops(cls)), Batch.uniform(3.0, 5.0, 0.0)
+    assume(getattr(op, "input_bytes", 0.0) <= getattr(op, "activation_bytes", 0.0))
+    times = 2.0 if isinstance(op, ALL_PAIRS) else 1.0
+    assert times * op.live.bytes(batch) >= op.cost(batch).activation_bytes
+
+
+LIVE_BY_HAND: list[tuple[AbstractOp, Live]] = [
+    (Linear(3.0, 5.0, weight_bytes=1.0, activation_bytes=2.0), Live((3 + 5) * 2.0)),
+    (Linear(3.0, 5.0, 1.0, 2.0, last_only=True), Live(3 * 2.0, 5 * 2.0)),
+    (Linear(3.0, 5.0, 1.0, 2.0, input_bytes=1.0), Live((3 + 5) * 2.0)),
+    (Embedding(100.0, (50.0,), 8.0, 4.0, weight_bytes=2.0, activation_bytes=2.0), Live(8 * 2.0)),
+    (Elementwise(8.0, 3.0, 2.0), Live(8 * 3 * 2.0)),
+    (Elementwise(8.0, 3.0, 2.0, last_only=True), Live(sequence_bytes=8 * 3 * 2.0)),
+    (ExpertLinear(4.0, 2.0, 3.0, 5.0, 2.0, 2.0, 1.0), Live(2 * (3 + 5) * 2.0)),
+    (FusedAttention(4.0, 2.0, 8.0, 2.0, 1.0), Live((4 + 2 + 2 + 4) * 8 * 2.0)),
+    (MaterialisedAttention(4.0, 2.0, 8.0, 2.0, 1.0), Live((4 + 2 + 2 + 4) * 8 * 2.0, pair_bytes=2 * 4 * 2.0)),
+    (CacheConcat(2.0, 8.0, 2.0), Live()),
+    (AllReduce(8.0, 4.0, 2.0), Live(2 * 8 * 2.0)),
+    (AllGather(8.0, 4.0, 2.0), Live(2 * 8 * 2.0)),
+    (AllGather(8.0, 4.0, 2.0, last_only=True), Live(sequence_bytes=2 * 8 * 2.0)),
+    (Transfer(8.0, 2.0), Live(2 * 8 * 2.0)),
+    (Transfer(8.0, 2.0, with_mask=True), Live(2 * 8 * 2.0, pair_bytes=2 * 2.0)),
+]
+"""Inputs and results of 2 bytes a value; queries, keys, values and results of attention, its scores twice."""
+
+
+@pytest.mark.parametrize(("op", "live"), LIVE_BY_HAND, ids=[type(op).__name__ for op, _ in LIVE_BY_HAND])
+def test_what_is_alive_by_hand(op: AbstractOp, live: Live) -> None:
+    assert op.live == live
+
+
+def test_every_operator_is_held_by_hand() -> None:
+    assert {type(op) for op, _ in LIVE_BY_HAND} == set(op_types())
 
 
 @every_op
@@ -216,7 +275,6 @@ def test_growing_a_cache_reads_and_writes_all_of_it() -> None:
     batch = Batch.of([Group(3.0, 1.0, 5.0), Group(2.0, 4.0, 0.0)])
     assert op.cost(batch) == Cost(kv_bytes=2 * 18 * 2 * 2 * 8 * 2.0)
     assert op.cost(Batch.uniform(2.0, 4.0, 0.0)) == Cost(kv_bytes=0.0)
-    assert op.workspace_bytes(batch) == 18 * 2 * 2 * 8 * 2.0
     assert op.kv_bytes_per_token == 0.0
 
 
@@ -253,7 +311,7 @@ def test_inputs_narrower_than_the_activations_are_read_at_their_own_width() -> N
     narrow = Linear(3.0, 5.0, weight_bytes=1.0, activation_bytes=2.0, input_bytes=1.0)
     assert narrow.cost(batch).activation_bytes == 14 * (3 * 1.0 + 5 * 2.0)
     assert replace(narrow, input_bytes=0.0).cost(batch).activation_bytes == 14 * (3 + 5) * 2.0
-    assert narrow.workspace_bytes(batch) == 14 * (3 + 5) * 2.0
+    assert narrow.live.bytes(batch) == 14 * (3 + 5) * 2.0
 
 
 @pytest.mark.parametrize(("window", "keys"), [(UNLIMITED, 4.5), (3.0, 3.0), (1.0, 1.0)])

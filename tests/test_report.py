@@ -43,8 +43,13 @@ def _reports() -> dict[str, Report]:
         reports[f"{model} ops"] = e.breakdown("ops")
         reports[f"{model} roles"] = e.breakdown("roles")
     reports["arrays"] = _estimate(LONG_MODELS[0], batch_size=[1, 1000], flops_efficiency=[0.1, 0.9]).report()
+    for name, options in (("paged", {"engine": "vllm"}), ("too large", {"engine": "hf-eager", "batch_size": 4096})):
+        reports[f"memory {name}"] = lpm.memory("llama-2-13b", **options).report()
+    reports["memory arrays"] = lpm.memory("deepseek-coder-33b", batch_size=[1, 8, 1000], engine="hf-eager").report()
+    reports["limited"] = _estimate(LONG_MODELS[1], tp=2, power_limit_w=300, tariff="us-industrial").report()
     reports |= {f"list {word}": listing(word) for word in KINDS}
-    reports |= {f"show {name}": show_spec(name) for name in ("mi300x-oam-192gb", "test-13b", "fastertransformer")}
+    shown = ("mi300x-oam-192gb", "test-13b", "fastertransformer", "deepspeed-inference", "powers/hopper", "lambda")
+    reports |= {f"show {name}": show_spec(name) for name in (*shown, "us-industrial")}
     return reports
 
 
@@ -312,6 +317,34 @@ def test_a_summary_of_arrays_gives_the_range() -> None:
     text = str(lpm.estimate(model="test-13b", batch_size=[1, 8, 400]))
     assert "batch 1 .. 400" in text
     assert "fits at 67% of the points" in text
+
+
+@pytest.mark.parametrize(
+    ("convention", "words"), [("power", "energy per output token "), ("tdp", "token (design power x time)")]
+)
+def test_a_summary_has_energy_and_cost_and_whose_price_it_is(convention: Any, words: str) -> None:
+    e = lpm.estimate("llama-2-7b", energy_convention=convention)
+    text = e.report().text(160)
+    assert words in text
+    assert e.cost is not None
+    for row in ("mean power of all devices", "a million input tokens", "a million output tokens", e.cost.price.origin):
+        assert row in text
+
+
+def test_a_summary_without_a_price_has_no_cost() -> None:
+    text = str(lpm.estimate("gpt2-small", gpu="ryzen-9-5950x", precision="fp32"))
+    assert "mean power of all devices" in text
+    assert "million" not in text
+    assert "$" not in text
+
+
+@pytest.mark.parametrize("ask", [lpm.estimate, lpm.memory])
+def test_a_mesh_has_a_report(ask: Any) -> None:
+    """Arrays of two axes, with several bounds and moments among their points."""
+    answer = ask("test-13b", batch_size=[1, 8, 1000], input_len=[[8], [900]], output_len=[[[1]], [[64]]])
+    assert "batch 1 .. 1000" in str(answer)
+    assert "%" in answer._repr_html_()
+    json.dumps(answer.to_dict(), allow_nan=False)
 
 
 # Files.

@@ -26,7 +26,7 @@ from llm_perf_model.roofline import Run, Totals, host_s_per_step, positive_sum, 
 from .strategies import batches, cases, graphs, machines, wholes
 
 HEADS = (4.0, 4.0, 64.0, 2.0, 2.0)
-PARTS_S = ("compute_s", "memory_s", "comm_s", "start_s", "host_s", "overhead_s")
+PARTS_S = ("compute_s", "memory_s", "comm_s", "start_s", "host_s", "overhead_s", "power_s")
 seconds = st.floats(-3.0, 3.0, allow_subnormal=False)
 
 
@@ -169,7 +169,7 @@ def test_starts_of_each_kind_of_kernel_by_hand() -> None:
     }
     block = BlockRate(1e12, 1e12, 0.0, 0.0, 0.0, 11e-6, (1.0,), 2.0, 2.0)
     m = replace(
-        Machine({kind: Rate(1e12, 1e12) for kind in get_args(Kind)}, 5e-6, 7e-6, *[0.0] * 7),
+        Machine({kind: Rate(1e12, 1e12) for kind in get_args(Kind)}, 5e-6, 7e-6, *[0.0] * 4),
         blocks={"gemm": block, "wide_gemm": block._replace(start_s=0.0)},
         attention=AttentionRate(64.0, 32.0, 1e-12, 0.0, 1e30, 13e-6, 1.0, False),
         sms=4.0,
@@ -189,10 +189,14 @@ def test_one_step_of_a_node_is_its_walk_without_exchange_and_count(graph: Graph,
             assert node.count * getattr(step, field) == pytest.approx(getattr(t, field), rel=1e-12), field
 
 
-@given(cases(), batches(), wholes(1, 5))
-def test_seconds_of_the_totals_add_up(case: Case, batch: Batch, steps: float) -> None:
-    t = totals(case.graph, case.machine, [Run(steps, batch, batch), Run.single(batch)])
-    assert t.time_s == pytest.approx(sum(getattr(t, part) for part in PARTS_S), rel=1e-15)
+@pytest.mark.parametrize("limit", [0.7, 1.0])
+@given(case=cases(), batch=batches(), steps=wholes(1, 5))
+def test_seconds_of_the_totals_add_up(limit: float, case: Case, batch: Batch, steps: float) -> None:
+    power = case.machine.power
+    m = replace(case.machine, power=power._replace(limit_w=limit * power.design_w))
+    t = totals(case.graph, m, [Run(steps, batch, batch), Run.single(batch)])
+    assert t.time_s == pytest.approx(sum(getattr(t, part) for part in PARTS_S), rel=1e-14)
+    assert limit < 1.0 or t.power_s == 0.0
     assert all(getattr(t, part) >= 0.0 for part in PARTS_S)
     of_a_step_s = case.machine.step_s + batch.seqs * case.machine.sequence_s
     assert t.overhead_s == pytest.approx((steps + 1.0) * of_a_step_s, rel=1e-12)
@@ -278,7 +282,7 @@ def test_a_single_row_takes_the_time_of_its_weights(m: Machine) -> None:
 
 
 def test_totals_of_no_run_are_zero() -> None:
-    empty = totals((), Machine({}, *[0.0] * 9), [])
+    empty = totals((), Machine({}, *[0.0] * 6), [])
     assert empty == Totals(*[0.0] * len(asdict(empty)))
 
 
@@ -293,7 +297,7 @@ def test_positive_sum_of_a_level_line_of_any_height(value: float) -> None:
 def test_too_few_blocks_leave_multiprocessors_idle() -> None:
     """Below as many blocks as multiprocessors the time is that of one block, above it is that of the bytes."""
     rates: dict[Kind, Rate] = {"attention": Rate(1e18, 1e12)}
-    split = replace(Machine(rates, *[0.0] * 9), sms=64.0)
+    split = replace(Machine(rates, *[0.0] * 6), sms=64.0)
     whole = replace(split, attention_blocks=64.0)
 
     def memory_s(m: Machine, seqs: float, attention: type[Any] = MaterialisedAttention) -> float:

@@ -20,6 +20,8 @@ FOLDER = ROOT / "docs" / "schemas"
 KINDS = {word.lower(): folder for word, folder in FOLDERS.values()}
 WORDS = sorted([*KINDS, "layout", "workload"])
 """Every schema: those of the kinds of data files, and those of a layout and a workload, which have none."""
+COEFFICIENTS = ("engine", "kernel", "collective", "power")
+"""Kinds of files that may take what they leave out from another."""
 
 
 def _made() -> dict[str, str]:
@@ -85,6 +87,10 @@ def test_bounds_of_a_field_are_part_of_the_schema() -> None:
     assert (of_kernels["exclusiveMinimum"], of_kernels["maximum"]) == (0, 1)
     assert _stored("kernel")["$defs"]["AttentionKernels"]["properties"]["query_rows"]["minimum"] == 1
     assert _stored("layout")["properties"]["tp"]["minimum"] == 1
+    assert _stored("price")["$defs"]["Offer"]["properties"]["usd_per_hour"]["exclusiveMinimum"] == 0
+    assert _stored("tariff")["properties"]["pue"]["minimum"] == 1
+    idle = _stored("power")["properties"]["idle_fraction"]
+    assert (idle["exclusiveMinimum"], idle["maximum"]) == (0, 1)
 
 
 def test_script_runs_from_another_folder_and_leaves_fresh_files_alone(tmp_path: Path) -> None:
@@ -95,7 +101,7 @@ def test_script_runs_from_another_folder_and_leaves_fresh_files_alone(tmp_path: 
     assert {path.name: path.stat().st_mtime_ns for path in FOLDER.iterdir()} == before
 
 
-@pytest.mark.parametrize("word", ["engine", "kernel", "collective"])
+@pytest.mark.parametrize("word", COEFFICIENTS)
 def test_fields_are_required_only_where_no_other_file_gives_them(word: str) -> None:
     """A file that is `like` another needs a name and a title; any other all that has no default."""
     schema = _stored(word)
@@ -108,4 +114,4 @@ def test_fields_are_required_only_where_no_other_file_gives_them(word: str) -> N
 
 @pytest.mark.parametrize("word", sorted(KINDS))
 def test_only_files_of_coefficients_are_like_others(word: str) -> None:
-    assert ("like" in _stored(word)["properties"]) == (word in {"engine", "kernel", "collective"})
+    assert ("like" in _stored(word)["properties"]) == (word in COEFFICIENTS)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -17,14 +18,16 @@ from llm_perf_model.specs.attention import GroupedQueryAttention
 from llm_perf_model.specs.base import FileSpec
 from llm_perf_model.specs.catalog import FOLDERS, folder_of, load, parse
 from llm_perf_model.specs.collective import CollectiveSpec
-from llm_perf_model.specs.engine import EngineSpec
+from llm_perf_model.specs.engine import Cache, EngineSpec
 from llm_perf_model.specs.ffn import MoeFfn
 from llm_perf_model.specs.gpu import GpuSpec
 from llm_perf_model.specs.kernels import KernelSpec
 from llm_perf_model.specs.layout import LayoutSpec
 from llm_perf_model.specs.link import LinkSpec
 from llm_perf_model.specs.model import ModelSpec
+from llm_perf_model.specs.power import PowerSpec
 from llm_perf_model.specs.precision import PrecisionSpec
+from llm_perf_model.specs.price import PriceSpec, TariffSpec
 from llm_perf_model.specs.request import Request
 from llm_perf_model.specs.workload import WorkloadSpec
 
@@ -86,7 +89,9 @@ ENGINE: Data = {
     "kernel_start_s": 3e-6,
     "dispatch_s": 0.0,
     "step_s": 0.0,
-    "reserve_bytes": 1e9,
+    "context_bytes": 1e9,
+    "logits_held": ["activations"],
+    "workspace": {"activation_vectors": 16.0, "score_rows": 2.0, "max_tokens": 1024, "spare_bytes": 1e6},
     "attention": "fused",
     "logits": "last",
     "assumed": EVERYTHING,
@@ -156,6 +161,32 @@ COLLECTIVE: Data = {
     },
     "assumed": EVERYTHING,
 }
+POWER: Data = {
+    "name": "generation",
+    "title": "A generation",
+    "idle_fraction": 0.2,
+    "flops_fraction": 0.6,
+    "bytes_fraction": 0.7,
+    "link_fraction": 0.0,
+    "assumed": EVERYTHING,
+}
+PRICE: Data = {
+    "name": "provider",
+    "title": "A provider",
+    "offers": {
+        "a100-sxm-40gb": {"usd_per_hour": 1.5, "date": "2025-01-31"},
+        "rtx-4090": {"usd_per_hour": 0.5, "date": "2025-01"},
+    },
+    "assumed": EVERYTHING,
+}
+TARIFF: Data = {
+    "name": "region",
+    "title": "A region",
+    "usd_per_kwh": 0.1,
+    "pue": 1.2,
+    "date": "2024-12",
+    "assumed": EVERYTHING,
+}
 DOCUMENTS: dict[type[FileSpec], Data] = {
     ModelSpec: MODEL,
     GpuSpec: GPU,
@@ -164,6 +195,9 @@ DOCUMENTS: dict[type[FileSpec], Data] = {
     LinkSpec: LINK,
     KernelSpec: KERNELS,
     CollectiveSpec: COLLECTIVE,
+    PowerSpec: POWER,
+    PriceSpec: PRICE,
+    TariffSpec: TARIFF,
 }
 KINDS = pytest.mark.parametrize("kind", list(DOCUMENTS), ids=lambda kind: kind.__name__)
 WHERE = "some/file.json"
@@ -239,6 +273,11 @@ def test_each_required_field_is_required(kind: type[FileSpec]) -> None:
         (LinkSpec, "byte_per_s", "bytes_per_s"),
         (KernelSpec, "experts_", "experts"),
         (CollectiveSpec, "hops_cycles", "hop_cycles"),
+        (EngineSpec, "contexts_bytes", "context_bytes"),
+        (GpuSpec, "usable_byte", "usable_bytes"),
+        (PowerSpec, "flop_fraction", "flops_fraction"),
+        (PriceSpec, "offer", "offers"),
+        (TariffSpec, "usd_per_kw", "usd_per_kwh"),
     ],
 )
 def test_unknown_key_is_refused_and_the_near_field_named(kind: type[FileSpec], key: str, near: str) -> None:
@@ -263,6 +302,7 @@ def test_unknown_key_far_from_all_fields_gets_no_hint(kind: type[FileSpec]) -> N
         (KernelSpec, "gemm.waves_s", "wave_s"),
         (KernelSpec, "schemes.int8.split", "splits"),
         (CollectiveSpec, "one_kernel.barrier_cycle", "barrier_cycles"),
+        (PriceSpec, "offers.rtx-4090.dates", "date"),
     ],
 )
 def test_unknown_key_inside_a_part_names_the_near_field_of_that_part(
@@ -323,6 +363,35 @@ STRICT = [
     (KernelSpec, "experts.compute_efficiency.plain", 0.0),
     (CollectiveSpec, "hop_cycles", -1.0),
     (CollectiveSpec, "one_kernel.max_bytes", 0.0),
+    (CollectiveSpec, "buffer_bytes", -1.0),
+    (ModelSpec, "wide_logits", 1),
+    (GpuSpec, "usable_bytes", 0),
+    (EngineSpec, "context_bytes", -1.0),
+    (EngineSpec, "graph_bytes", "1e9"),
+    (EngineSpec, "overallocation", 0.99),
+    (EngineSpec, "cache", "in_place"),
+    (EngineSpec, "block_tokens", 0),
+    (EngineSpec, "block_tokens", 16.0),
+    (EngineSpec, "pool_fraction", 0.0),
+    (EngineSpec, "pool_fraction", 1.01),
+    (EngineSpec, "pool_of", "everything"),
+    (EngineSpec, "pass_tokens", 0),
+    (EngineSpec, "pass_sequences", 2.5),
+    (EngineSpec, "logits_held.0", "float16"),
+    (EngineSpec, "workspace.max_tokens", 0),
+    (EngineSpec, "workspace.spare_bytes", -1.0),
+    (PowerSpec, "idle_fraction", 0.0),
+    (PowerSpec, "idle_fraction", 1.01),
+    (PowerSpec, "flops_fraction", -0.1),
+    (PowerSpec, "link_fraction", "0.1"),
+    (PriceSpec, "offers", {}),
+    (PriceSpec, "offers.rtx-4090.usd_per_hour", 0.0),
+    (PriceSpec, "offers.rtx-4090.usd_per_hour", "0.5"),
+    (PriceSpec, "offers.rtx-4090.date", "31.1.2025"),
+    (PriceSpec, "offers.rtx-4090.date", "2025"),
+    (TariffSpec, "usd_per_kwh", 0.0),
+    (TariffSpec, "pue", 0.99),
+    (TariffSpec, "date", "January 2025"),
 ]
 
 
@@ -344,6 +413,10 @@ def test_value_of_the_wrong_type_or_range_is_refused_by_its_path(
         (EngineSpec, "step_s"),
         (CollectiveSpec, "hop_cycles"),
         (KernelSpec, "attention.wave_s"),
+        (EngineSpec, "context_bytes"),
+        (PowerSpec, "idle_fraction"),
+        (PriceSpec, "offers.rtx-4090.usd_per_hour"),
+        (TariffSpec, "pue"),
     ],
 )
 def test_numbers_are_finite(kind: type[FileSpec], path: str, number: float) -> None:
@@ -373,6 +446,9 @@ def test_one_efficiency_is_a_fair_value() -> None:
         (PrecisionSpec, "w4a16"),
         (KernelSpec, "ampere"),
         (CollectiveSpec, "fabric"),
+        (EngineSpec, "vllm"),
+        (EngineSpec, "deepspeed-inference"),
+        (PowerSpec, "ampere"),
     ],
 )
 def test_a_number_without_an_origin_is_refused_by_its_path(kind: type[FileSpec], name: str) -> None:
@@ -519,6 +595,55 @@ def test_bandwidth_is_not_held_against_a_bus_that_is_not_stated(missing: str) ->
     assert _read(GpuSpec, data)
 
 
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"cache": "paged"}, "block_tokens"),
+        ({"cache": "concatenated"}, "concat_values_per_clock_per_sm"),
+        ({"cache": "concatenated_by_layer"}, "concat_values_per_clock_per_sm"),
+        ({"concatenated_positions": ["alibi"]}, "concat_values_per_clock_per_sm"),
+        ({"fast_head_dims": [64]}, "slow_attention_memory_efficiency"),
+        ({"staged_positions": ["learned"]}, "staged_bytes_per_s"),
+    ],
+)
+def test_what_a_choice_of_an_engine_needs_is_asked_for(changes: Data, field: str) -> None:
+    (line,) = _problems(EngineSpec, ENGINE | changes)
+    assert line.startswith(f"{field}: is missing, but ")
+    given = 16 if field == "block_tokens" else 0.5
+    assert _read(EngineSpec, ENGINE | changes | {field: given})
+
+
+@pytest.mark.parametrize("share", [0.5, 0.899, 1.001, 2.0])
+def test_nearly_all_of_a_device_is_usable(share: float) -> None:
+    (line,) = _problems(GpuSpec, GPU | {"usable_bytes": share * GPU["hbm_bytes"]})
+    assert line.startswith("usable_bytes: is ")
+    assert "between 90 % and all are usable" in line
+
+
+@pytest.mark.parametrize("share", [0.901, 0.96, 1.0])
+def test_the_capacity_is_what_is_usable(share: float) -> None:
+    spec = _read(GpuSpec, GPU | {"usable_bytes": share * GPU["hbm_bytes"]})
+    assert isinstance(spec, GpuSpec)
+    assert spec.capacity_bytes == share * 17179869184
+    unknown = _read(GpuSpec, GPU)
+    assert isinstance(unknown, GpuSpec)
+    assert unknown.capacity_bytes == 17179869184
+
+
+@pytest.mark.parametrize(("position", "cache"), [("alibi", "concatenated"), ("rotary", "contiguous")])
+def test_the_cache_of_an_engine_may_depend_on_the_positions(position: str, cache: str) -> None:
+    changes = {"concatenated_positions": ["alibi"], "concat_values_per_clock_per_sm": 0.4}
+    spec = _read(EngineSpec, ENGINE | changes)
+    assert isinstance(spec, EngineSpec)
+    assert spec.cache_of(position) == cache
+    assert spec.concatenates(spec.cache_of(position)) == (position == "alibi")
+
+
+@pytest.mark.parametrize("cache", get_args(Cache))
+def test_a_cache_is_copied_as_it_grows_where_it_is_concatenated(cache: Cache) -> None:
+    assert EngineSpec.concatenates(cache) == cache.startswith("concatenated")
+
+
 @pytest.mark.parametrize(("heads", "kv_heads"), [(4, 3), (12, 8), (1, 2)])
 def test_kv_heads_divide_heads(heads: int, kv_heads: int) -> None:
     data = _with(ModelSpec, "layers.0.attention", {"heads": heads, "kv_heads": kv_heads, "head_dim": 16})
@@ -655,6 +780,60 @@ def test_an_efficiency_is_a_fraction(field: str, value: object) -> None:
         Request.of({"model": "test-13b", field: value})
 
 
+@pytest.mark.parametrize(
+    ("field", "wanted", "wrong"),
+    [
+        ("pool_fraction", "a number above 0 and at most 1", [0, -0.1, 1.01]),
+        ("utilisation", "a number above 0 and at most 1", [0, -0.1, 1.01]),
+        ("power_limit_w", "a number of watts above 0", [0, -1.0]),
+        ("usd_per_gpu_hour", "a number of at least 0", [-0.01]),
+        ("usd_per_kwh", "a number of at least 0", [-0.01]),
+        ("pue", "a number of at least 1", [0.99, 0, -1]),
+        ("energy_convention", "power or tdp", [1, 0.5]),
+    ],
+)
+def test_a_number_of_memory_energy_or_cost_is_a_single_one_in_its_range(
+    field: str, wanted: str, wrong: list[object]
+) -> None:
+    for value in [*wrong, "1", True, [], [0.5, 0.6], {"a": 1}, float("nan"), float("inf")]:
+        with pytest.raises(RequestError) as caught:
+            Request.of({"model": "test-13b", field: value})
+        assert str(caught.value).startswith(f"{field}: is ")
+        assert str(caught.value).endswith(f"; must be {wanted}")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("pool_fraction", 1),
+        ("utilisation", 1e-3),
+        ("power_limit_w", 250),
+        ("usd_per_gpu_hour", 0),
+        ("usd_per_kwh", 0),
+        ("pue", 1),
+        ("energy_convention", "tdp"),
+    ],
+)
+def test_a_number_of_memory_energy_or_cost_is_kept(field: str, value: object) -> None:
+    electricity = {"usd_per_kwh": 0.1} if field == "pue" else {}
+    request = Request.of({"model": "test-13b", field: value, **electricity})
+    assert getattr(request, field) == value
+    assert isinstance(getattr(request, field), str if isinstance(value, str) else float)
+    assert Request.of(request.plain()) == request
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"price": "aws", "usd_per_gpu_hour": 1}, "price and usd_per_gpu_hour exclude each other: give one of them"),
+        ({"pue": 1.2}, "pue has no effect without a price of electricity: give tariff or usd_per_kwh too"),
+    ],
+)
+def test_prices_that_do_not_count_together_are_refused(fields: dict[str, object], message: str) -> None:
+    with pytest.raises(RequestError, match=re.escape(message)):
+        Request.of({"model": "test-13b", **fields})
+
+
 @pytest.mark.parametrize("field", ["tp", "pp", "dp", "ep", "num_beams"])
 @pytest.mark.parametrize("value", [0, -1, 1.5, 2.0, "2", True, None, [1, 2]], ids=repr)
 def test_a_structural_number_is_a_single_whole_one(field: str, value: object) -> None:
@@ -681,7 +860,7 @@ def test_a_request_reports_every_wrong_field_once_in_one_line() -> None:
     assert "did you mean batch_size?" in message
 
 
-@pytest.mark.parametrize("field", ["model", "gpu", "engine", "precision", "link"])
+@pytest.mark.parametrize("field", ["model", "gpu", "engine", "precision", "link", "price", "tariff"])
 @pytest.mark.parametrize("value", [[1, 2], {"a": 1}, {"name": "x"}, (1,)], ids=repr)
 def test_a_name_is_text_or_a_spec(field: str, value: object) -> None:
     with pytest.raises(RequestError) as caught:
@@ -689,7 +868,7 @@ def test_a_name_is_text_or_a_spec(field: str, value: object) -> None:
     assert str(caught.value) == f"{field}: is {value!r}; must be a name, a path to a JSON file or a spec"
 
 
-@pytest.mark.parametrize("field", ["model", "gpu", "engine", "precision", "link"])
+@pytest.mark.parametrize("field", ["model", "gpu", "engine", "precision", "link", "price", "tariff"])
 def test_a_flag_without_a_value_is_called_that(field: str) -> None:
     with pytest.raises(RequestError, match=f"^{field}: is given without a value; "):
         Request.of({"model": "test-13b", field: True})

@@ -59,7 +59,9 @@ def test_text_has_a_table_of_each_group_and_every_reason(run: Run, mixed: str) -
     assert out.startswith("3 scored, 1 without an estimate, 1 unreadable; errors are estimate / measurement - 1")
     for name in TABLES:
         assert f"times and rates by {name}" in out
-    for part in ("memory and energy by metric", "unknown model 'resnet18'", "mixed.csv:6: value is 'x'"):
+    for name in ("source", "metric", "engine"):
+        assert f"memory, energy and power by {name}" in out
+    for part in ("unknown model 'resnet18'", "mixed.csv:6: value is 'x'"):
         assert part in out
 
 
@@ -75,6 +77,8 @@ def test_json_has_the_figures_of_the_groups(run: Run, mixed: str) -> None:
         for row in groups:
             assert row.keys() == {"group", "n", "median", "mean", "p90", "worst", "bias"}
     assert answer["cross_validation"] == []
+    assert [(row["group"], row["n"]) for row in answer["memory_and_energy"]] == [("memory_gib", 1)]
+    assert answer["runs_that_fit"] == {"right": 0, "n": 0}
 
 
 def test_csv_has_one_line_a_row(run: Run, mixed: str) -> None:

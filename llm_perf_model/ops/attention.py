@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar, final
 
 from ..types import Num
-from .base import AbstractOp, Cost, Kind
+from .base import AbstractOp, Cost, Kind, Live
 from .batch import UNLIMITED, Batch, Group
 
 
@@ -59,9 +59,9 @@ class FusedAttention(AbstractOp):
             kv_bytes=(batch.kv_tokens(self.window) + batch.tokens) * key_values * self.kv_bytes,
         )
 
-    def workspace_bytes(self, batch: Batch) -> Num:
-        width = 2.0 * (self.heads + self.kv_heads) * self.head_dim
-        return batch.tokens * width * self.activation_bytes
+    @property
+    def live(self) -> Live:
+        return Live(2.0 * (self.heads + self.kv_heads) * self.head_dim * self.activation_bytes)
 
 
 @final
@@ -103,9 +103,10 @@ class MaterialisedAttention(AbstractOp):
             kv_bytes=(batch.kv_tokens() + batch.tokens) * key_values * self.kv_bytes,
         )
 
-    def workspace_bytes(self, batch: Batch) -> Num:
+    @property
+    def live(self) -> Live:
         width = 2.0 * (self.heads + self.kv_heads) * self.head_dim
-        return (batch.tokens * width + 2.0 * batch.all_pairs() * self.heads) * self.activation_bytes
+        return Live(width * self.activation_bytes, pair_bytes=2.0 * self.heads * self.activation_bytes)
 
 
 @final
@@ -128,5 +129,6 @@ class CacheConcat(AbstractOp):
     def cost(self, batch: Batch) -> Cost:
         return Cost(kv_bytes=2.0 * batch.extended_tokens() * 2.0 * self.kv_heads * self.head_dim * self.kv_bytes)
 
-    def workspace_bytes(self, batch: Batch) -> Num:
-        return batch.extended_tokens() * 2.0 * self.kv_heads * self.head_dim * self.kv_bytes
+    @property
+    def live(self) -> Live:
+        return Live()

@@ -43,6 +43,19 @@ class Cost(NamedTuple):
         return self.weight_bytes + self.activation_bytes + self.kv_bytes
 
 
+class Live(NamedTuple):
+    """Bytes of tensors that are alive at once: so many for each token, sequence and query-key pair of a pass."""
+
+    token_bytes: float = 0.0
+    sequence_bytes: float = 0.0
+    pair_bytes: float = 0.0
+
+    def bytes(self, batch: Batch) -> Num:
+        """Bytes for a batch."""
+        alive = self.token_bytes * batch.tokens + self.sequence_bytes * batch.seqs
+        return alive + self.pair_bytes * batch.all_pairs() if self.pair_bytes else alive
+
+
 class Product(NamedTuple):
     """Shape of `groups` matrix products: (rows, depth) times (depth, columns) each. Fields broadcast."""
 
@@ -85,6 +98,7 @@ class AbstractOp(abc.ABC):
     def cost(self, batch: Batch) -> Cost:
         """Work for `batch`."""
 
+    @property
     @abc.abstractmethod
-    def workspace_bytes(self, batch: Batch) -> Num:
-        """Bytes of activations alive while the operator runs: inputs, outputs, temporaries."""
+    def live(self) -> Live:
+        """Activations alive while the operator runs: inputs, outputs, temporaries. The cache is not among them."""

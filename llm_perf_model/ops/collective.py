@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar, final
 
 from ..types import Num
-from .base import AbstractOp, Cost, Kind
+from .base import AbstractOp, Cost, Kind, Live
 from .batch import Batch
 
 
@@ -34,8 +34,9 @@ class AllReduce(AbstractOp):
             comm_steps=2.0 * (self.ranks - 1.0),
         )
 
-    def workspace_bytes(self, batch: Batch) -> Num:
-        return 2.0 * batch.tokens * self.width * self.activation_bytes
+    @property
+    def live(self) -> Live:
+        return Live(2.0 * self.width * self.activation_bytes)
 
 
 @final
@@ -59,8 +60,10 @@ class AllGather(AbstractOp):
             comm_steps=self.ranks - 1.0,
         )
 
-    def workspace_bytes(self, batch: Batch) -> Num:
-        return 2.0 * self._payload_bytes(batch)
+    @property
+    def live(self) -> Live:
+        row_bytes = 2.0 * self.width * self.activation_bytes
+        return Live(sequence_bytes=row_bytes) if self.last_only else Live(row_bytes)
 
     def _payload_bytes(self, batch: Batch) -> Num:
         rows = batch.seqs if self.last_only else batch.tokens
@@ -85,8 +88,9 @@ class Transfer(AbstractOp):
     def cost(self, batch: Batch) -> Cost:
         return Cost(comm_bytes=self._payload_bytes(batch), comm_steps=1.0)
 
-    def workspace_bytes(self, batch: Batch) -> Num:
-        return 2.0 * self._payload_bytes(batch)
+    @property
+    def live(self) -> Live:
+        return Live(2.0 * self.width * self.activation_bytes, pair_bytes=2.0 * self.with_mask * self.activation_bytes)
 
     def _payload_bytes(self, batch: Batch) -> Num:
         mask = batch.all_pairs() if self.with_mask else 0.0

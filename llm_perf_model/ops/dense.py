@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, final
 
-from ..types import Num
-from .base import AbstractOp, Cost, Kind, Product
+from .base import AbstractOp, Cost, Kind, Live, Product
 from .batch import Batch
 
 
@@ -60,9 +59,10 @@ class Linear(AbstractOp):
             activation_bytes=rows * (self.d_in * self.read_bytes + self.d_out * self.activation_bytes),
         )
 
-    def workspace_bytes(self, batch: Batch) -> Num:
-        rows = batch.seqs if self.last_only else batch.tokens
-        return (batch.tokens * self.d_in + rows * self.d_out) * self.activation_bytes
+    @property
+    def live(self) -> Live:
+        inputs, outputs = self.d_in * self.activation_bytes, self.d_out * self.activation_bytes
+        return Live(inputs, outputs) if self.last_only else Live(inputs + outputs)
 
 
 @final
@@ -97,5 +97,6 @@ class Embedding(AbstractOp):
         tables = 1.0 / self.ranks + len(self.side_rows)
         return Cost(weight_bytes=values * tables * self.weight_bytes, activation_bytes=values * self.activation_bytes)
 
-    def workspace_bytes(self, batch: Batch) -> Num:
-        return batch.tokens * self.hidden * self.activation_bytes
+    @property
+    def live(self) -> Live:
+        return Live(self.hidden * self.activation_bytes)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar, final
 
 from ..types import Num
-from .base import AbstractOp, Cost, Kind
+from .base import AbstractOp, Cost, Kind, Live
 from .batch import Batch
 
 
@@ -51,5 +51,7 @@ class Elementwise(AbstractOp):
             activation_bytes=self.passes * values * self.activation_bytes,
         )
 
-    def workspace_bytes(self, batch: Batch) -> Num:
-        return self.rows(batch) * self.width * self.passes * self.activation_bytes
+    @property
+    def live(self) -> Live:
+        row_bytes = self.width * self.passes * self.activation_bytes
+        return Live(sequence_bytes=row_bytes) if self.last_only else Live(row_bytes)

@@ -7,7 +7,7 @@ from typing import ClassVar, final
 
 from ..numeric import power
 from ..types import Num
-from .base import AbstractOp, Cost, Kind, Product
+from .base import AbstractOp, Cost, Kind, Live, Product
 from .batch import Batch
 
 
@@ -60,5 +60,6 @@ class ExpertLinear(AbstractOp):
             activation_bytes=rows * (self.d_in * self.input_bytes + self.d_out * self.activation_bytes),
         )
 
-    def workspace_bytes(self, batch: Batch) -> Num:
-        return batch.tokens * self.experts_per_token * (self.d_in + self.d_out) * self.activation_bytes
+    @property
+    def live(self) -> Live:
+        return Live(self.experts_per_token * (self.d_in + self.d_out) * self.activation_bytes)

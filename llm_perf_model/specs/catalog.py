@@ -19,7 +19,9 @@ from .gpu import GpuSpec
 from .kernels import KernelSpec
 from .link import LinkSpec
 from .model import ModelSpec
+from .power import PowerSpec
 from .precision import PrecisionSpec
+from .price import PriceSpec, TariffSpec
 from .quantities import shortened
 
 S = TypeVar("S", bound=FileSpec)
@@ -32,6 +34,9 @@ FOLDERS: dict[type[FileSpec], tuple[str, str]] = {
     LinkSpec: ("link", "link_configs"),
     KernelSpec: ("kernel", "kernel_configs"),
     CollectiveSpec: ("collective", "collective_configs"),
+    PowerSpec: ("power", "power_configs"),
+    PriceSpec: ("price", "price_configs"),
+    TariffSpec: ("tariff", "tariff_configs"),
 }
 """Kind of spec -> the word for it and its folder."""
 

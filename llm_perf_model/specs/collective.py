@@ -31,4 +31,6 @@ class CollectiveSpec(CoefficientSpec):
     hop_cycles: NonNegative
     chunk_cycles: NonNegative
     link_efficiency: Efficiency
+    buffer_bytes: NonNegative | None = None
+    """Device memory that the exchange library keeps for its channels; None: not known."""
     one_kernel: OneKernelAllReduce | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -13,6 +13,13 @@ from .kernels import KernelRates
 
 Fusion = Literal["bias", "residual_norm", "activation", "rotary"]
 EngineKind = Literal["ideal", "fused", "eager", "serving", "local"]
+LogitsKind = Literal["activations", "float32", "model"]
+"""A tensor of logits: as wide as the activations, 32 bits, or as the model's reference implementation has it."""
+
+Cache = Literal["contiguous", "paged", "concatenated", "concatenated_by_layer", "none"]
+"""How the key-value cache is kept: at the longest length from the start; in blocks; grown by concatenation, with all
+layers' old tensors alive until the step ends, or only one layer's; not at all, for a single forward pass."""
+
 PassName = Literal["layernorm", "rmsnorm", "rotary", "layout", "logits"] | Activation
 
 
@@ -21,6 +28,19 @@ class Passes(Spec):
 
     tensors: NonNegative
     kernels: NonNegative
+
+
+class Workspace(Spec):
+    """A buffer for tokens of each sequence, taken at the first pass: for `max_tokens` or as many as fit.
+
+    For a token of a sequence it holds `activation_vectors` vectors of all heads, `score_rows` rows of
+    `max_tokens` scores a head, and the cache where that is not kept elsewhere; `spare_bytes` are left free.
+    """
+
+    activation_vectors: NonNegative
+    score_rows: NonNegative
+    max_tokens: Count
+    spare_bytes: NonNegative
 
 
 class EngineSpec(CoefficientSpec):
@@ -63,7 +83,26 @@ class EngineSpec(CoefficientSpec):
     step_s: NonNegative
     sequence_s: NonNegative = 0.0
     request_s: NonNegative = 0.0
-    reserve_bytes: NonNegative
+    context_bytes: NonNegative
+    """Device memory of the driver's context, of libraries and their workspaces."""
+    graph_bytes: NonNegative | None = None
+    """Device memory of captured graphs; None: there are none."""
+    overallocation: Annotated[float, Field(ge=1)] | None = None
+    """Bytes that the allocator holds for each byte of live activations; None: no more than those."""
+    cache: Cache = "contiguous"
+    block_tokens: Count | None = None
+    """Tokens of a block of a paged cache."""
+    pool_fraction: Efficiency | None = None
+    """Share of the memory that the engine takes for itself (`pool_of` device), or share of what weights and
+    activations leave that the cache takes (`pool_of` free)."""
+    pool_of: Literal["device", "free"] = "device"
+    pass_tokens: Count | None = None
+    """Tokens that activations are sized for, whatever the request; None: those of its prompts."""
+    pass_sequences: Count | None = None
+    """Sequences that logits are sized for at least."""
+    logits_held: tuple[LogitsKind, ...] = ("activations",)
+    """Tensors of logits that are alive together."""
+    workspace: Workspace | None = None
 
     attention: Literal["fused", "fused_masked", "materialised"]
     """Fused attention skips masked pairs, `fused_masked` computes them, `materialised` writes the scores."""
@@ -75,7 +114,8 @@ class EngineSpec(CoefficientSpec):
     """Head sizes that the attention kernel exists for; None: all."""
     slow_attention_memory_efficiency: Efficiency | None = None
     """Memory efficiency of the path for other head sizes."""
-    cache_growth: Literal["in_place", "concatenated"] = "in_place"
+    concatenated_positions: frozenset[str] = frozenset()
+    """Position schemes whose models grow their cache by concatenation whatever `cache` says."""
     concat_values_per_clock_per_sm: Positive | None = None
     """Values that the kernel of a concatenation copies, whatever their width."""
 
@@ -89,6 +129,15 @@ class EngineSpec(CoefficientSpec):
     """Rate at which a layer's inputs move between devices through host memory, for positions in `staged_positions`."""
     staged_positions: frozenset[str] = frozenset()
 
+    def cache_of(self, position: str) -> Cache:
+        """How it keeps the cache of a model with that position scheme."""
+        return "concatenated" if position in self.concatenated_positions else self.cache
+
+    @staticmethod
+    def concatenates(cache: Cache) -> bool:
+        """Whether a cache kept in that way is copied as it grows."""
+        return cache in {"concatenated", "concatenated_by_layer"}
+
     @property
     def flat(self) -> bool:
         """Whether products and attention run at flat rates, without tiles and waves."""
@@ -98,7 +147,11 @@ class EngineSpec(CoefficientSpec):
         yield from super().problems()
         if self.fast_head_dims is not None and self.slow_attention_memory_efficiency is None:
             yield "slow_attention_memory_efficiency", "is missing, but fast_head_dims leaves out other head sizes"
-        if self.cache_growth == "concatenated" and self.concat_values_per_clock_per_sm is None:
-            yield "concat_values_per_clock_per_sm", "is missing, but cache_growth is concatenated"
+        if (
+            self.concatenates(self.cache) or self.concatenated_positions
+        ) and self.concat_values_per_clock_per_sm is None:
+            yield "concat_values_per_clock_per_sm", "is missing, but a cache is concatenated"
+        if self.cache == "paged" and self.block_tokens is None:
+            yield "block_tokens", "is missing, but the cache is paged"
         if self.staged_positions and self.staged_bytes_per_s is None:
             yield "staged_bytes_per_s", "is missing, but staged_positions is not empty"

@@ -30,6 +30,7 @@ Peak = Literal[
 """Unit and dtype of a peak; products accumulate in fp32 (int32) unless `_acc16` says fp16."""
 
 _TOLERANCE = 0.02
+_LEAST_USABLE = 0.9
 
 
 class ScaleUp(Spec):
@@ -65,6 +66,8 @@ class GpuSpec(FileSpec):
     memory_bus_bits: Count | None = None
     memory_bits_per_s_per_pin: Positive | None = None
     hbm_bytes: Positive
+    usable_bytes: Positive | None = None
+    """What a process can allocate: the capacity less what driver and error correction keep; None: all of it."""
     hbm_bytes_per_s: Positive
     l2_bytes: NonNegative
     tdp_w: Positive
@@ -72,10 +75,20 @@ class GpuSpec(FileSpec):
     host_link: Name
     """The bus to the host: a link whose name ends in -host where cards have no access to each other over it."""
 
+    @property
+    def capacity_bytes(self) -> float:
+        """What a process can allocate, as far as it is known."""
+        return self.usable_bytes or self.hbm_bytes
+
     def problems(self) -> Iterator[tuple[str, str]]:
         yield from super().problems()
         yield from self._peaks_are_dense()
         yield from self._bandwidth_is_bus_times_rate()
+        if self.usable_bytes is not None and not _LEAST_USABLE <= self.usable_bytes / self.hbm_bytes <= 1.0:
+            yield (
+                "usable_bytes",
+                f"is {self.usable_bytes:.4g} of {self.hbm_bytes:.4g} bytes: between 90 % and all are usable",
+            )
 
     def _peaks_are_dense(self) -> Iterator[tuple[str, str]]:
         """Peak = SMs x clock x FLOP per clock."""

@@ -51,6 +51,8 @@ class ModelSpec(FileSpec):
     head: Literal["lm", "pooler", "none"] = "lm"
     """Scores over the vocabulary; a dense layer on the first position; nothing."""
     head_bias: bool = False
+    wide_logits: bool = False
+    """Whether the reference implementation casts its logits to 32 bits."""
     token_types: Count | None = None
     """Rows of a table of token types, added to the embedding."""
     layers: Annotated[tuple[LayerGroup, ...], Field(min_length=1)]

@@ -34,6 +34,17 @@ def _single(value: object) -> int:
     return value
 
 
+def _scalar(wanted: str, right: Callable[[float], bool]) -> Callable[[object], float]:
+    """A check for one number."""
+
+    def check(value: object) -> float:
+        if isinstance(value, int | float) and not isinstance(value, bool) and np.isfinite(value) and right(value):
+            return float(value)
+        raise ValueError(f"is {shortened(value)}; must be {wanted}")
+
+    return check
+
+
 def _checked(value: object, wanted: str, right: Callable[[Array], Mask]) -> Num:
     problem = ValueError(f"is {shortened(value)}; must be {wanted}")
     if isinstance(value, bool | str) or value is None:
@@ -58,8 +69,26 @@ def _one_or_many(item: dict[str, object]) -> WithJsonSchema:
     return WithJsonSchema({"anyOf": [item, {"type": "array", "minItems": 1}]})
 
 
+def _number(bounds: dict[str, object]) -> WithJsonSchema:
+    return WithJsonSchema({"type": "number", **bounds})
+
+
 Whole = Annotated[Num, PlainValidator(_whole), _one_or_many({"type": "integer", "minimum": 1, "maximum": int(MOST)})]
 Fraction = Annotated[
     Num, PlainValidator(_fraction), _one_or_many({"type": "number", "exclusiveMinimum": 0, "maximum": 1})
 ]
 Single = Annotated[int, PlainValidator(_single)]
+Amount = Annotated[
+    float, PlainValidator(_scalar("a number of at least 0", lambda x: x >= 0.0)), _number({"minimum": 0})
+]
+Watts = Annotated[
+    float, PlainValidator(_scalar("a number of watts above 0", lambda x: x > 0.0)), _number({"exclusiveMinimum": 0})
+]
+Overhead = Annotated[
+    float, PlainValidator(_scalar("a number of at least 1", lambda x: x >= 1.0)), _number({"minimum": 1})
+]
+Share = Annotated[
+    float,
+    PlainValidator(_scalar("a number above 0 and at most 1", lambda x: 0.0 < x <= 1.0)),
+    _number({"exclusiveMinimum": 0, "maximum": 1}),
+]

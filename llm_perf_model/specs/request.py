@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from typing import Annotated, Any, Final, Self
+from typing import Annotated, Any, Final, Literal, Self, get_args
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, PlainValidator, ValidationError, WithJsonSchema, model_validator
@@ -16,7 +16,8 @@ from .gpu import GpuSpec
 from .link import LinkSpec
 from .model import ModelSpec
 from .precision import PrecisionSpec
-from .quantities import Fraction, Single, Whole, shortened
+from .price import PriceSpec, TariffSpec
+from .quantities import Amount, Fraction, Overhead, Share, Single, Watts, Whole, shortened
 from .workload import WorkloadSpec
 
 
@@ -39,6 +40,23 @@ LEVELS: Final = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 """Levels of intervals: how often a measurement lies inside."""
 
 DEFAULT_LEVEL: Final = 0.8
+
+
+EnergyConvention = Literal["power", "tdp"]
+"""Energy by what the work draws, or as design power x time."""
+
+CONVENTIONS: Final[tuple[EnergyConvention, ...]] = get_args(EnergyConvention)
+
+
+def _convention(value: object) -> object:
+    """One of the conventions."""
+    if value in CONVENTIONS:
+        return value
+    raise ValueError(f"is {shortened(value)}; must be {' or '.join(CONVENTIONS)}")
+
+
+def _words(known: tuple[str, ...]) -> WithJsonSchema:
+    return WithJsonSchema({"enum": list(known)})
 
 
 def _level(value: object) -> float:
@@ -72,6 +90,20 @@ class Request(BaseModel):
     num_beams: Single = 1
     flops_efficiency: Fraction | None = None
     hbm_memory_efficiency: Fraction | None = None
+    pool_fraction: Share | None = None
+    """Share of the device, or of what is free beside weights, that the engine takes; None: the engine's own."""
+    power_limit_w: Watts | None = None
+    """Power limit of each device; None: its thermal design power."""
+    energy_convention: Annotated[EnergyConvention, PlainValidator(_convention), _words(CONVENTIONS)] = "power"
+    price: Annotated[PriceSpec | str, _named(PriceSpec)] | None = None
+    """Price list; None: the lowest listed price of the device."""
+    usd_per_gpu_hour: Amount | None = None
+    """Price in place of a listed one."""
+    tariff: Annotated[TariffSpec | str, _named(TariffSpec)] | None = None
+    """Electricity that is paid beside the hourly price; None: it is part of it."""
+    usd_per_kwh: Amount | None = None
+    pue: Overhead | None = None
+    utilisation: Share = 1.0
     interval_level: Annotated[float, PlainValidator(_level), WithJsonSchema({"enum": list(LEVELS)})] = DEFAULT_LEVEL
 
     @classmethod
@@ -85,6 +117,14 @@ class Request(BaseModel):
             return cls.model_validate(dict(fields))
         except ValidationError as error:
             raise RequestError("; ".join(_lines(error, cls))) from None
+
+    @model_validator(mode="after")
+    def _prices_count(self) -> Self:
+        if self.price is not None and self.usd_per_gpu_hour is not None:
+            raise ValueError("price and usd_per_gpu_hour exclude each other: give one of them")
+        if self.pue is not None and self.tariff is None and self.usd_per_kwh is None:
+            raise ValueError("pue has no effect without a price of electricity: give tariff or usd_per_kwh too")
+        return self
 
     @model_validator(mode="after")
     def _axes_broadcast(self) -> Self:

@@ -15,6 +15,7 @@ from ..specs.engine import EngineSpec
 from ..specs.request import Request
 from .mapping import Mapped, map_record
 from .operators import Timed, timed
+from .outcomes import Outcome, outcomes
 from .records import Problem, Record
 from .stacks import stacked
 from .unmappable import UnmappableError
@@ -72,11 +73,13 @@ class Validation:
     scores: tuple[Score, ...]
     operators: tuple[OperatorScore, ...]
     unmapped: tuple[Unmapped, ...]
+    outcomes: tuple[Outcome, ...]
     problems: tuple[Problem, ...]
 
 
 def validate_records(rows: Iterable[Record | Problem], engine: str | None = None) -> Validation:
     """Every row scored, or listed with the reason why it is not; `engine` replaces the one that a row names."""
+    rows = list(rows)
     scores: list[Score] = []
     operators: list[Timed] = []
     unmapped: list[Unmapped] = []
@@ -94,7 +97,8 @@ def validate_records(rows: Iterable[Record | Problem], engine: str | None = None
             unmapped.append(Unmapped(row, str(error)))
         except LlmPerfModelError as error:
             unmapped.append(Unmapped(row, f"cannot run: {error}"))
-    return Validation(tuple(scores), tuple(operator_scores(operators)), tuple(unmapped), tuple(problems))
+    ran = tuple(outcomes(rows, engine))
+    return Validation(tuple(scores), tuple(operator_scores(operators)), tuple(unmapped), ran, tuple(problems))
 
 
 def operator_scores(rows: Iterable[Timed]) -> Iterator[OperatorScore]:

@@ -34,6 +34,9 @@ BOUNDS: Final[dict[str, tuple[float, float]]] = {
     "exposed_exponentials": (0.01, 1.5),
     "bytes_per_s": (1e9, 1e11),
     "_per_clock_per_sm": (0.01, 10.0),
+    "context_bytes": (1e7, 8e9),
+    "overallocation": (1.0, 4.0),
+    "_fraction": (0.02, 3.0),
 }
 """End of a coefficient's name -> the bounds that physics sets; of several that fit, the longest counts."""
 
@@ -50,9 +53,14 @@ OUTLIER: Final = 0.15
 """Logarithmic residual beyond which a timed operator counts by its distance, no longer by its square."""
 
 
+MEMORY_FIELDS: Final = ("context_bytes", "overallocation")
+"""Coefficients that records of memory fix, all others being fixed by times."""
+
+
 def free_fields(spec: CoefficientSpec) -> tuple[str, ...]:
-    """The coefficients that records have fixed."""
-    return tuple(dict.fromkeys(field for fit in spec.fits for field in fit.fields))
+    """The coefficients that records of time have fixed."""
+    fields = dict.fromkeys(field for fit in spec.fits for field in fit.fields)
+    return tuple(field for field in fields if field not in MEMORY_FIELDS)
 
 
 def value_at(spec: object, path: str) -> Any:

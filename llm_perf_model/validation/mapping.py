@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from ..errors import UnknownNameError
 from ..estimate import Estimate
@@ -14,6 +14,7 @@ from ..specs.catalog import load, names
 from ..specs.engine import EngineSpec
 from ..specs.gpu import GpuSpec
 from ..specs.model import ModelSpec
+from ..split import split_allocated_bytes
 from .conventions import convention
 from .records import Record
 from .unmappable import UnmappableError
@@ -37,23 +38,29 @@ TIME_METRICS: Final[Mapping[str, tuple[str, Reader]]] = {
 }
 """Metric word -> the phase that it times, and the time or rate of an estimate that it names."""
 
-OTHER_METRICS: Final[Mapping[str, Reader]] = {
-    "memory_gib": lambda e: e.memory.peak_bytes,
-    "memory_gb": lambda e: e.memory.peak_bytes,
-    "peak_memory_forward_gb": lambda e: e.memory.peak_bytes,
+MEMORY_METRICS: Final = frozenset({"memory_gib", "memory_gb", "memory_mb", "gpu_memory_mb", "peak_memory_forward_gb"})
+"""Metric words of the memory in use on a device."""
+
+ENERGY_METRICS: Final[Mapping[str, Reader]] = {
+    "avg_power_w": lambda e: e.power_w,
     "energy_j_per_request": lambda e: e.energy_j / _sequences(e),
     "energy_j_per_token": lambda e: e.energy_j / (_sequences(e) * _counted_tokens(e)),
 }
-"""Metric word -> the memory or energy of an estimate that it names."""
+"""Metric word -> the energy or the power of an estimate that it names."""
 
 _UNSCORED: Final = {
     "speedup_ratio": "a ratio of two engines, not a time",
     "f1_score": "accuracy is not a figure of speed or memory",
-    "avg_power_w": "average power is not estimated, only the bound TDP x time",
     "train_step_ms": "training is not modelled",
     "end_latency_ms": "the source does not state the output length of this figure",
     "ttft_ms_as_recorded": "the source leaves the order of its columns open",
 }
+
+_UNCOUNTED: Final[Mapping[object, str]] = {
+    "elsewhere": "memory of another device than the one that computes",
+    "incomplete": "a difference that lacks context and weights",
+}
+"""What a convention says of a figure of memory -> why it is compared with nothing."""
 
 _PRECISIONS: Final = (
     (r"^int4", "w4a16"),
@@ -65,6 +72,14 @@ _PRECISIONS: Final = (
     (r"(^|[ (])fp32", "fp32"),
 )
 """Pattern in a recorded dtype -> precision, None where none is modelled; the first that matches counts."""
+
+
+class Asked(NamedTuple):
+    """A run as a request, the engine that stands for the recorded one, and whether it only stands in."""
+
+    request: Mapping[str, Any]
+    engine: str
+    fallback: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,26 +109,40 @@ def map_record(record: Record, engine: str | None = None) -> Mapped:
         raise UnmappableError("another tool's estimate, not a measurement")
     if record.metric in _UNSCORED:
         raise UnmappableError(_UNSCORED[record.metric])
-    model = _resolve(ModelSpec, "model", record.model)
-    gpu = _resolve(GpuSpec, "device", record.device)
+    mapped = request_of(record, engine)
     if record.outcome != "ok":
         raise UnmappableError({"oom": "ran out of memory", "runtime_error": "failed with an error"}[record.outcome])
-    named = str(convention(record).get("runs_as", record.engine))
-    runs_as, fallback = (engine, False) if engine else engine_for(named)
-    request: dict[str, Any] = {"model": model, "gpu": gpu, "engine": runs_as, "precision": _precision(record)}
-    request |= _workload(record) | _layout(record, load(EngineSpec, runs_as))
     phase, read = _reader(record)
     _check_unit(record)
-    if phase == "decode" and request["output_len"] == 1:
+    if phase == "decode" and mapped.request["output_len"] == 1:
         raise UnmappableError("the source states no output length, so there is no decode step")
-    return Mapped(request, read, runs_as, fallback, phase)
+    return Mapped(mapped.request, read, mapped.engine, mapped.fallback, phase)
+
+
+def request_of(record: Record, engine: str | None = None) -> Asked:
+    """What a record's run asks of the model, whatever was measured of it and whether it ran.
+
+    Raises:
+        UnmappableError: with the reason.
+    """
+    model = _resolve(ModelSpec, "model", record.model)
+    gpu = _resolve(GpuSpec, "device", record.device)
+    rules = convention(record)
+    runs_as, fallback = (engine, False) if engine else engine_for(str(rules.get("runs_as", record.engine)))
+    request: dict[str, Any] = {"model": model, "gpu": gpu, "engine": runs_as, "precision": _precision(record)}
+    request |= _workload(record) | _layout(record, load(EngineSpec, runs_as))
+    if record.metric in ENERGY_METRICS and "energy" in rules:
+        request["energy_convention"] = rules["energy"]
+    return Asked(request, runs_as, fallback)
 
 
 def _check_unit(record: Record) -> None:
     """Refuse a value whose unit is not that of its metric."""
     metric = record.metric
-    if metric in OTHER_METRICS:
-        wanted = "J" if metric.startswith("energy") else "B"
+    if metric in ENERGY_METRICS:
+        wanted = "W" if metric == "avg_power_w" else "J"
+    elif metric in MEMORY_METRICS:
+        wanted = "B"
     else:
         wanted = "tokens/s" if "tok_s" in metric else "s"
     if record.unit != wanted:
@@ -157,9 +186,14 @@ def _precision(record: Record) -> str:
 
 
 def _workload(record: Record) -> dict[str, Any]:
-    if record.batch is None:
-        raise UnmappableError("the source states no batch")
     rules = convention(record)
+    beams = record.extra.get("num_beams", 1)
+    if beams != 1:
+        raise UnmappableError(f"beam search is not modelled ({beams} beams)")
+    running = record.extra.get(rules.get("batch_of", ""))
+    batch = record.batch if running is None else max(round(running), 1)
+    if batch is None:
+        raise UnmappableError("the source states no batch")
     input_len = record.input_len or rules.get("input_len_of_method")
     if input_len is None:
         raise UnmappableError("the source states no input length")
@@ -172,7 +206,7 @@ def _workload(record: Record) -> dict[str, Any]:
     if isinstance(chunk, int):  # each further chunk of the prompt is a pass over all weights, as a decode step is
         output_len += math.ceil(input_len / chunk) - 1
         input_len = min(input_len, chunk)
-    return {"batch_size": record.batch, "input_len": input_len, "output_len": output_len}
+    return {"batch_size": batch, "input_len": input_len, "output_len": output_len}
 
 
 def _layout(record: Record, engine: EngineSpec) -> dict[str, int]:
@@ -196,9 +230,25 @@ def _reader(record: Record) -> tuple[str, Reader]:
         return "whole", lambda e: _sequences(e) * counted / e.total_s
     if record.metric in TIME_METRICS:
         return TIME_METRICS[record.metric]
-    if record.metric in OTHER_METRICS:
-        return "", OTHER_METRICS[record.metric]
+    if record.metric in ENERGY_METRICS:
+        return "", ENERGY_METRICS[record.metric]
+    if record.metric in MEMORY_METRICS:
+        return "", _memory_reader(record)
     raise UnmappableError(f"metric '{record.metric}' is not covered")
+
+
+def _memory_reader(record: Record) -> Reader:
+    counted = convention(record).get("memory")
+    if counted in _UNCOUNTED:
+        raise UnmappableError(_UNCOUNTED[counted])
+    return _allocated if counted == "allocated" else lambda e: e.memory.peak_bytes
+
+
+def _allocated(e: Estimate) -> Any:
+    """What the framework counts; of all devices of a layer split together."""
+    if e.case.layout.layer_split > 1:
+        return split_allocated_bytes(e.case, e.workload.batch_size, e.workload.input_len)
+    return e.memory.allocated_bytes
 
 
 def _sequences(e: Estimate) -> Any:

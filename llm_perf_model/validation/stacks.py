@@ -23,6 +23,7 @@ from ..specs.collective import CollectiveSpec
 from ..specs.engine import EngineSpec
 from ..specs.gpu import GpuSpec
 from ..specs.kernels import KernelRates, KernelSpec
+from ..specs.power import PowerSpec
 from ..specs.precision import PrecisionSpec
 from ..types import Num
 from .operators import Timed
@@ -79,7 +80,7 @@ class Stack:
         if joined is not None and reached is not None:
             joined = joined._replace(reached=reached)
         rates = kernels or engine.kernels or load(KernelSpec, gpu.generation)
-        return machine(gpu, engine, rates, precision, peak, 0, joined)
+        return machine(gpu, engine, rates, precision, peak, 0, joined, load(PowerSpec, gpu.generation))
 
     def time_s(self, kernels: KernelRates | None = None, reached: CollectiveSpec | None = None) -> Num:
         """Estimated seconds of every row."""

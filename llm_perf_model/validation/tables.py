@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from ..report.document import Report, Table
 from .compare import GROUPINGS, OPERATOR_GROUPINGS, Errors, Validation, errors_by, per_row
+from .outcomes import Outcome
 from .records import Problem
 
 _COLUMNS = ("n", "median", "mean", "p90", "worst", "bias")
@@ -40,8 +41,13 @@ def report(validation: Validation, crossed: Sequence[Crossed] = ()) -> Report:
         for name, group in GROUPINGS.items()
         if times
     ]
-    if others:
-        tables.append(_errors("memory and energy by metric", "metric", errors_by(others, GROUPINGS["metric"])))
+    tables += [
+        _errors(f"memory, energy and power by {name}", name, errors_by(others, GROUPINGS[name]))
+        for name in ("source", "metric", "engine")
+        if others
+    ]
+    if validation.outcomes:
+        tables.append(_outcomes(validation))
     blamed = Counter(item.blame for item in times)
     if blamed:
         rows = tuple((term, str(n)) for term, n in blamed.most_common())
@@ -51,13 +57,7 @@ def report(validation: Validation, crossed: Sequence[Crossed] = ()) -> Report:
             tables.append(_errors(f"timed operators by {name}", name, errors_by(validation.operators, group)))
     if crossed:
         tables += [_left_out(crossed), *_left_out_groups(crossed)]
-    reasons = Counter((item.record.source, item.reason) for item in validation.unmapped)
-    first: dict[tuple[str, str], str] = {}
-    for item in validation.unmapped:
-        first.setdefault((item.record.source, item.reason), f"{item.record.file}:{item.record.line}")
-    if reasons:
-        listed = tuple((first[group], group[1], str(n)) for group, n in reasons.most_common())
-        tables.append(Table(("first at", "reason", "n"), listed, "records without an estimate", text_columns=2))
+    tables += _reasons(validation)
     notes = _problems(validation.problems)
     scored = len(validation.scores) + len(validation.operators)
     counts = f"{scored} scored, {len(validation.unmapped)} without an estimate"
@@ -68,6 +68,30 @@ def report(validation: Validation, crossed: Sequence[Crossed] = ()) -> Report:
         _data(validation, crossed),
         per_row(validation),
     )
+
+
+def _reasons(validation: Validation) -> list[Table]:
+    """Why records have no estimate, and where the first of each kind stands."""
+    reasons = Counter((item.record.source, item.reason) for item in validation.unmapped)
+    first: dict[tuple[str, str], str] = {}
+    for item in validation.unmapped:
+        first.setdefault((item.record.source, item.reason), f"{item.record.file}:{item.record.line}")
+    listed = tuple((first[group], group[1], str(n)) for group, n in reasons.most_common())
+    columns = ("first at", "reason", "n")
+    return [Table(columns, listed, "records without an estimate", text_columns=2)] if listed else []
+
+
+def _outcomes(validation: Validation) -> Table:
+    """How many runs ran and ran out of memory, and how many of each the estimates tell."""
+    groups: dict[tuple[str, str], list[Outcome]] = {}
+    for item in validation.outcomes:
+        groups.setdefault((item.engine, item.record.w_dtype), []).append(item)
+    rows = []
+    for (engine, dtype), items in groups.items():
+        ran, short = ([x for x in items if x.ran is whether] for whether in (True, False))
+        told = [f"{sum(x.right for x in some)} of {len(some)}" for some in (ran, short)]
+        rows.append((f"{engine} {dtype}", *told))
+    return Table(("engine", "ran and fits", "out of memory and does not fit"), tuple(rows), "runs that fit")
 
 
 def _problems(problems: Sequence[Problem]) -> tuple[str, ...]:
@@ -114,12 +138,15 @@ def _left_out_groups(crossed: Sequence[Crossed]) -> list[Table]:
 
 def _data(validation: Validation, crossed: Sequence[Crossed]) -> dict[str, Any]:
     times = [item for item in validation.scores if item.mapped.is_time]
+    others = [item for item in validation.scores if not item.mapped.is_time]
     return {
         "scored": len(validation.scores),
         "operators_scored": len(validation.operators),
         "unmapped": len(validation.unmapped),
+        "runs_that_fit": {"right": sum(x.right for x in validation.outcomes), "n": len(validation.outcomes)},
         "problems": [str(problem) for problem in validation.problems],
         "errors": {name: [asdict(row) for row in errors_by(times, group)] for name, group in GROUPINGS.items()},
+        "memory_and_energy": [asdict(row) for row in errors_by(others, GROUPINGS["metric"])],
         "cross_validation": [
             {
                 "name": item.name,

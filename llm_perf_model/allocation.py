@@ -1,0 +1,133 @@
+"""Model + engine + precision + device -> how memory is allocated, as the numbers that its peak needs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from .graph import Graph, kv_bytes_per_token, weights_bytes
+from .liveness import held_logits, largest_live
+from .ops.base import Live
+from .specs.collective import CollectiveSpec
+from .specs.engine import Cache, EngineSpec
+from .specs.gpu import GpuSpec
+from .specs.layout import LayoutSpec
+from .specs.model import ModelSpec
+from .specs.precision import PrecisionSpec
+from .types import Num
+
+CACHE_TENSORS_PER_LAYER = 2.0
+"""Keys and values."""
+
+
+class Buffer(NamedTuple):
+    """A workspace: bytes for a token of a sequence, of which the buffer holds `held_bytes`, for up to `max_tokens`."""
+
+    token_bytes: float
+    held_bytes: float
+    max_tokens: float
+    spare_bytes: float
+
+
+@dataclass(frozen=True, slots=True)
+class Allocation:
+    """Everything that sets the memory of one device beside the workload; of the fullest one of a layer split.
+
+    `kv_token_bytes` is what a token of a sequence adds to the cache, which is kept as `cache` says in
+    `cache_tensors` tensors. `live` and `logits` are alive in turn; the pool is `pool_fraction` of the device,
+    or of what is free beside the cache (`pool_of_free`).
+    """
+
+    weights_bytes: float
+    kv_token_bytes: float
+    cache: Cache
+    cache_tensors: float
+    block_tokens: float
+    live: tuple[Live, ...]
+    logits: Live
+    overallocation: float
+    pass_tokens: float | None
+    pass_sequences: float
+    buffer: Buffer | None
+    comm_buffer_bytes: float
+    graph_bytes: float
+    context_bytes: float
+    pool_fraction: float
+    pool_of_free: bool
+    capacity_bytes: Num
+
+    @property
+    def limit_bytes(self) -> Num:
+        """What the engine may use of the device."""
+        return self.capacity_bytes if self.pool_of_free else self.pool_fraction * self.capacity_bytes
+
+
+def allocation(
+    model: ModelSpec,
+    gpu: GpuSpec,
+    engine: EngineSpec,
+    precision: PrecisionSpec,
+    layout: LayoutSpec,
+    graph: Graph,
+    collectives: CollectiveSpec | None,
+) -> Allocation:
+    """How the engine allocates the memory of one device of the layout."""
+    layers = sum(group.count for group in model.layers)
+    cache = engine.cache_of(model.position)
+    share = _largest_stage(layers, layout.layer_split) / layers
+    return Allocation(
+        weights_bytes=_weights_bytes(graph, share),
+        kv_token_bytes=0.0 if cache == "none" else kv_bytes_per_token(graph) * share,
+        cache=cache,
+        cache_tensors=CACHE_TENSORS_PER_LAYER * layers * share,
+        block_tokens=float(engine.block_tokens or 1),
+        live=largest_live(graph),
+        logits=held_logits(model, engine, precision),
+        overallocation=engine.overallocation or 1.0,
+        pass_tokens=None if engine.pass_tokens is None else float(engine.pass_tokens),
+        pass_sequences=float(engine.pass_sequences or 0),
+        buffer=_buffer(model, engine, precision, layout.tp),
+        comm_buffer_bytes=(collectives.buffer_bytes or 0.0) if collectives is not None and layout.tp > 1 else 0.0,
+        graph_bytes=engine.graph_bytes or 0.0,
+        context_bytes=engine.context_bytes,
+        pool_fraction=engine.pool_fraction or 1.0,
+        pool_of_free=engine.pool_of == "free",
+        capacity_bytes=gpu.capacity_bytes,
+    )
+
+
+def _largest_stage(layers: int, stages: int) -> int:
+    """Layers of the fullest stage."""
+    return -(-layers // stages)
+
+
+def _weights_bytes(graph: Graph, share: float) -> float:
+    """A stage's share of the layers, with the embedding or the head where stages hold them apart."""
+    if share == 1.0:
+        return weights_bytes(graph)
+    ends = {"embedding": 0.0, "head": 0.0}
+    inner = 0.0
+    for node in graph:
+        stored = node.count * node.op.stored_weight_bytes
+        if node.role in ends:
+            ends[node.role] += stored
+        else:
+            inner += stored
+    return share * inner + max(ends.values())
+
+
+def _buffer(model: ModelSpec, engine: EngineSpec, precision: PrecisionSpec, tp: int) -> Buffer | None:
+    """The engine's workspace: vectors of all heads, rows of scores, and the cache where it is not kept elsewhere."""
+    spec = engine.workspace
+    if spec is None:
+        return None
+    b = precision.activation_bytes
+    first = model.layers[0].attention
+    vectors = spec.activation_vectors * first.heads * first.head_dim * b
+    scores = spec.score_rows * first.heads * spec.max_tokens * b
+    cached = sum(
+        2.0 * group.count * max(group.attention.kv_heads / tp, 1.0) * group.attention.head_dim * precision.kv_bytes
+        for group in model.layers
+    )
+    inside = 0.0 if engine.concatenates(engine.cache_of(model.position)) else cached
+    return Buffer(vectors + scores + cached, vectors + scores + inside, float(spec.max_tokens), float(spec.spare_bytes))

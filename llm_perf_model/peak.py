@@ -1,0 +1,208 @@
+"""Peak memory of one device, by part and by the moment that sets it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple, assert_never
+
+import numpy as np
+
+from .allocation import Allocation
+from .numeric import ceil, maximum, minimum, where
+from .ops.batch import Batch
+from .types import Mask, Num
+
+MOMENTS: Final = ("prefill", "logits", "decode")
+"""Pass over the prompts; the logits after it; the last decode step."""
+
+SEGMENT_BYTES = 2.0**21
+"""Large tensors are rounded up to whole segments by a caching allocator [1]_.
+
+.. [1] PyTorch, "CUDA semantics: memory management", https://pytorch.org/docs/stable/notes/cuda.html
+"""
+LARGE_BYTES = 10.0 * 2.0**20
+
+
+class Pool(NamedTuple):
+    """What is left for the cache beside everything else. Fields broadcast."""
+
+    pool_bytes: Num
+    """Negative where everything else does not fit."""
+    tokens: Num
+    """Tokens of all sequences that the pool holds; infinite for a model without a cache."""
+    blocks: Num
+    """Whole blocks in it."""
+    concurrency: Num
+    """Sequences of the request's length that it holds at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Bytes on one device at its worst moment. Fields broadcast together.
+
+    `weights_bytes + kv_cache_bytes + activation_bytes + reserve_bytes` is the peak.
+    """
+
+    weights_bytes: Num
+    kv_cache_bytes: Num
+    live_bytes: Num
+    """Tensors of the worst operator and those kept beside it."""
+    fragment_bytes: Num
+    """What the allocator holds beyond them."""
+    logits_bytes: Num
+    workspace_bytes: Num
+    comm_buffer_bytes: Num
+    graph_bytes: Num
+    context_bytes: Num
+    capacity_bytes: Num
+    limit_bytes: Num
+    """What the engine may use of the capacity."""
+    beside_cache_bytes: Num
+    """What the engine leaves free beside the cache, in proportion to it."""
+    pool: Pool
+    moment: Any
+    """Which of `MOMENTS` sets the peak: text, or an array of it."""
+    moment_bytes: tuple[Num, Num, Num]
+    """What each of `MOMENTS` needs in all."""
+
+    @property
+    def activation_bytes(self) -> Num:
+        """Live tensors, logits and workspaces, with what the allocator adds."""
+        return self.live_bytes + self.fragment_bytes + self.logits_bytes + self.workspace_bytes
+
+    @property
+    def reserve_bytes(self) -> Num:
+        """Context and libraries, captured graphs, buffers of exchanges."""
+        return self.context_bytes + self.graph_bytes + self.comm_buffer_bytes
+
+    @property
+    def peak_bytes(self) -> Num:
+        """All parts together."""
+        return self.weights_bytes + self.kv_cache_bytes + self.activation_bytes + self.reserve_bytes
+
+    @property
+    def allocated_bytes(self) -> Num:
+        """What the framework counts as allocated: without context, graphs, buffers of exchanges and fragments."""
+        return self.peak_bytes - self.reserve_bytes - self.fragment_bytes
+
+    @property
+    def shortfall_bytes(self) -> Num:
+        """Bytes missing on the device; 0 where it fits."""
+        return maximum(self.peak_bytes + self.beside_cache_bytes - self.limit_bytes, 0.0)
+
+    @property
+    def fits(self) -> Mask:
+        """Whether the peak, and what the engine leaves free beside its cache, stay within its limit."""
+        return self.peak_bytes + self.beside_cache_bytes <= self.limit_bytes
+
+
+def memory(a: Allocation, batch_size: Num, input_len: Num, output_len: Num) -> Memory:
+    """The peak over the prefill, its logits and the last decode step of `batch_size` equal sequences."""
+    held = a.weights_bytes + a.comm_buffer_bytes + a.graph_bytes + a.context_bytes
+    workspace_bytes = _workspace_bytes(a, batch_size)
+    kv_prefill, kv_decode = _kv_bytes(a, batch_size, input_len, output_len)
+    rows = maximum(batch_size, a.pass_sequences)
+    prompt = Batch.uniform(batch_size, input_len, 0.0)
+    step = Batch.uniform(batch_size, 1.0, maximum(input_len + output_len - 2.0, 0.0))
+    prefill_live, decode_live = _live_bytes(a, prompt), _live_bytes(a, step)
+    prefill_logits = a.logits.token_bytes * prompt.tokens + a.logits.sequence_bytes * rows
+    decode_logits = a.logits.token_bytes * batch_size + a.logits.sequence_bytes * rows
+    decodes = output_len > 1.0
+    moments: list[tuple[Num, Num, Num]] = [
+        (kv_prefill, prefill_live, 0.0),
+        (kv_prefill, 0.0, prefill_logits),
+        (where(decodes, kv_decode, 0.0), where(decodes, decode_live, 0.0), where(decodes, decode_logits, 0.0)),
+    ]
+    bytes_of: list[Num] = [kv + a.overallocation * live + logits for kv, live, logits in moments]
+    index, kv, live, logits = _at_the_peak(moments, bytes_of)
+    fragments = (a.overallocation - 1.0) * live
+    base = held + workspace_bytes + live + fragments + logits
+    return Memory(
+        weights_bytes=a.weights_bytes,
+        kv_cache_bytes=kv,
+        live_bytes=live,
+        fragment_bytes=fragments,
+        logits_bytes=logits,
+        workspace_bytes=workspace_bytes,
+        comm_buffer_bytes=a.comm_buffer_bytes,
+        graph_bytes=a.graph_bytes,
+        context_bytes=a.context_bytes,
+        capacity_bytes=a.capacity_bytes,
+        limit_bytes=a.limit_bytes,
+        beside_cache_bytes=kv * (1.0 / a.pool_fraction - 1.0) if a.pool_of_free else 0.0,
+        pool=_pool(a, base, input_len + output_len),
+        moment=np.array(MOMENTS)[index],
+        moment_bytes=tuple(part + held + workspace_bytes for part in bytes_of),  # type: ignore[arg-type]
+    )
+
+
+def _at_the_peak(moments: list[tuple[Num, Num, Num]], bytes_of: list[Num]) -> tuple[Any, Num, Num, Num]:
+    """Index of the largest moment, and its parts."""
+    if all(isinstance(part, float) for part in bytes_of):
+        index = bytes_of.index(max(bytes_of, key=float))
+        return index, *moments[index]
+    indices = np.argmax(np.stack(np.broadcast_arrays(*bytes_of)), axis=0)
+    kv, live, logits = (np.choose(indices, np.broadcast_arrays(*parts)) for parts in zip(*moments, strict=True))
+    return indices, kv, live, logits
+
+
+def _live_bytes(a: Allocation, batch: Batch) -> Num:
+    """Tensors of the worst operator; of a pass of fixed size where the engine has one."""
+    if a.pass_tokens is not None:
+        sequences = maximum(a.pass_sequences, 1.0)
+        batch = Batch.uniform(sequences, a.pass_tokens / sequences, 0.0)
+    worst: Num = 0.0
+    for live in a.live:
+        worst = maximum(worst, live.bytes(batch))
+    return worst
+
+
+def _kv_bytes(a: Allocation, batch_size: Num, input_len: Num, output_len: Num) -> tuple[Num, Num]:
+    """The cache during the prefill and in the last decode step.
+
+    The last output token is never read, so n = input + output - 1 tokens are kept; a cache that grows
+    by concatenation holds n and n - 1 of them at a time.
+    """
+    last = maximum(input_len + output_len - 1.0, input_len)
+    match a.cache:
+        case "contiguous":
+            whole = batch_size * (input_len + output_len) * a.kv_token_bytes
+            return whole, whole
+        case "paged":
+            whole = batch_size * ceil((input_len + output_len) / a.block_tokens) * a.block_tokens * a.kv_token_bytes
+            return whole, whole
+        case "concatenated":
+            both = _tensors(a, batch_size * last) + _tensors(a, batch_size * (last - 1.0))
+            return _tensors(a, batch_size * input_len), both
+        case "concatenated_by_layer":
+            old = _tensors(a, batch_size * (last - 1.0)) / maximum(a.cache_tensors, 1.0)
+            return _tensors(a, batch_size * input_len), _tensors(a, batch_size * last) + old
+        case "none":
+            return 0.0, 0.0
+        case never:
+            assert_never(never)
+
+
+def _tensors(a: Allocation, tokens: Num) -> Num:
+    """A cache of so many tokens in its tensors, each rounded up to whole segments if it is large."""
+    count = maximum(a.cache_tensors, 1.0)
+    each = tokens * a.kv_token_bytes / count
+    return count * where(each >= LARGE_BYTES, ceil(each / SEGMENT_BYTES) * SEGMENT_BYTES, each)
+
+
+def _workspace_bytes(a: Allocation, batch_size: Num) -> Num:
+    """A workspace for the tokens that it is meant for, or for those that fit beside the weights."""
+    if a.buffer is None:
+        return 0.0
+    free = a.capacity_bytes - a.weights_bytes - a.context_bytes - a.buffer.spare_bytes
+    tokens = minimum(batch_size * a.buffer.max_tokens, maximum(free, 0.0) / a.buffer.token_bytes)
+    return tokens * a.buffer.held_bytes
+
+
+def _pool(a: Allocation, base: Num, context: Num) -> Pool:
+    """What `base`, everything but the cache, leaves for the cache of sequences of `context` tokens."""
+    pool_bytes = (a.limit_bytes - base) * (a.pool_fraction if a.pool_of_free else 1.0)
+    per_token = a.kv_token_bytes * (2.0 if a.cache == "concatenated" else 1.0)
+    tokens = maximum(pool_bytes, 0.0) / per_token if per_token else np.inf
+    blocks = np.floor(tokens / a.block_tokens)
+    return Pool(pool_bytes, tokens, blocks, np.floor(blocks / ceil(context / a.block_tokens)))

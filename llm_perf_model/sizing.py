@@ -1,0 +1,172 @@
+"""What fits: the frontier of one case, and the other cases that hold a request which does not fit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from .case import Case, make_case
+from .errors import InfeasibleError
+from .estimate import Estimate
+from .frontier import max_batch_size, max_input_len
+from .peak import Memory, memory
+from .specs.catalog import load, names
+from .specs.gpu import GpuSpec
+from .specs.layout import LayoutSpec
+from .specs.precision import PrecisionSpec
+from .units import binary_bytes
+
+MOST_RANKS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One workload: equal sequences."""
+
+    batch_size: float
+    input_len: float
+    output_len: float
+
+
+@dataclass(frozen=True, slots=True)
+class Alternatives:
+    """Single changes with which a workload fits; 0 or None where a change alone does not make it fit."""
+
+    batch_size: int
+    """The largest batch."""
+    input_len: int
+    """The longest prompt."""
+    tp: int | None
+    """The fewest tensor-parallel ranks."""
+    layer_split: int | None
+    """The fewest stages of a layer split; None too where ranks share layers."""
+    precision: str | None
+    """The widest narrower precision."""
+    gpu: str | None
+    """The device with the least memory that is enough."""
+
+    @property
+    def devices(self) -> int | None:
+        """The fewest devices of a replica, in either layout."""
+        return min((n for n in (self.tp, self.layer_split) if n is not None), default=None)
+
+    def text(self) -> str:
+        """What fits, in words."""
+        changes = {"a batch of": self.batch_size, "prompts of": self.input_len}
+        found = [f"{word} {value}" for word, value in changes.items() if value]
+        names_of = {"tp": self.tp, "layer_split": self.layer_split, "precision": self.precision, "gpu": self.gpu}
+        found += [f"{name} {value}" for name, value in names_of.items() if value]
+        return f"what fits: {', '.join(found)}" if found else "no single change makes it fit"
+
+
+def memory_at(case: Case, point: Point) -> Memory:
+    """Memory of one workload."""
+    return memory(case.allocation, point.batch_size, point.input_len, point.output_len)
+
+
+def worst_point(e: Estimate) -> Point:
+    """The workload of an estimate that lacks most memory, or has least to spare."""
+    w, m = e.workload, e.memory
+    spare = np.asarray(m.limit_bytes - m.peak_bytes - m.beside_cache_bytes)
+    numbers = np.broadcast_arrays(w.batch_size, w.input_len, w.output_len, spare)
+    index = np.unravel_index(np.argmin(numbers[-1]), numbers[-1].shape)
+    return Point(*(float(number[index]) for number in numbers[:-1]))
+
+
+def alternatives(case: Case, point: Point) -> Alternatives:
+    """Single changes with which the workload fits on the case's kind of engine."""
+    positions, a = case.model.max_positions, case.allocation
+    longest = max_input_len(a, point.batch_size, point.output_len, positions)
+    return Alternatives(
+        batch_size=int(max_batch_size(a, point.input_len, point.output_len)),
+        input_len=int(longest),
+        tp=_fewest(case, point, lambda n: LayoutSpec(tp=n)),
+        layer_split=_fewest(case, point, lambda n: LayoutSpec(layer_split=n)) if _splits(case) else None,
+        precision=_narrower(case, point),
+        gpu=_larger(case, point),
+    )
+
+
+def _splits(case: Case) -> bool:
+    return case.layout.tp == 1 and case.engine.kind in {"eager", "local"}
+
+
+def _fewest(case: Case, point: Point, layout: Callable[[int], LayoutSpec]) -> int | None:
+    """The fewest devices, from one on, that hold the workload in a layout."""
+    for devices in range(1, MOST_RANKS + 1):
+        if _holds(case, point, layout=layout(devices)):
+            return devices
+    return None
+
+
+def _narrower(case: Case, point: Point) -> str | None:
+    """The widest precision with narrower weights, or weights as wide and a narrower cache, that holds the workload."""
+    current = case.precision
+    known = [load(PrecisionSpec, name) for name in names(PrecisionSpec)]
+    narrower = [p for p in known if _width(p) < _width(current) and not p.narrowing_pass]
+    ordered = sorted(narrower, key=lambda p: (*(-width for width in _width(p)), p.name))
+    return next((p.name for p in ordered if _holds(case, point, precision=p)), None)
+
+
+def _width(precision: PrecisionSpec) -> tuple[float, float]:
+    return precision.weight_bytes, precision.kv_bytes
+
+
+def _larger(case: Case, point: Point) -> str | None:
+    """The device of the same vendor with the least memory that is enough."""
+    known = [load(GpuSpec, name) for name in names(GpuSpec)]
+    larger = [g for g in known if g.vendor == case.gpu.vendor and g.capacity_bytes > case.gpu.capacity_bytes]
+    ordered = sorted(larger, key=lambda gpu: (gpu.capacity_bytes, gpu.name))
+    return next((gpu.name for gpu in ordered if _holds(case, point, gpu=gpu)), None)
+
+
+def _holds(
+    case: Case,
+    point: Point,
+    layout: LayoutSpec | None = None,
+    precision: PrecisionSpec | None = None,
+    gpu: GpuSpec | None = None,
+) -> bool:
+    """Whether the case with a change can run and holds the workload."""
+    network = case.link if case.link is not None and case.link.kind == "network" else None
+    parts = (case.model, gpu or case.gpu, case.engine, precision or case.precision, layout or case.layout)
+    try:
+        changed = make_case(*parts, network)
+    except InfeasibleError:
+        return False
+    return bool(memory_at(changed, point).fits)
+
+
+def shortfall(e: Estimate) -> tuple[str, dict[str, Any]]:
+    """One line on the worst point of an estimate that does not fit, and the same as data."""
+    point = worst_point(e)
+    return _message(e.case, point), detail(e.case, point)
+
+
+def detail(case: Case, point: Point) -> dict[str, Any]:
+    """What is missing where, and what would fit, in SI units."""
+    m, found = memory_at(case, point), alternatives(case, point)
+    where: dict[str, Any] = {"model": case.model.name, "gpu": case.gpu.name, "engine": case.engine.name}
+    where |= {"precision": case.precision.name, "tp": case.layout.tp, "layer_split": case.layout.layer_split}
+    sizes = {
+        name: float(getattr(m, name)) for name in ("peak_bytes", "limit_bytes", "capacity_bytes", "shortfall_bytes")
+    }
+    workload = {name: int(value) for name, value in asdict(point).items()}
+    return where | workload | {"fits": bool(m.fits), "moment": str(m.moment)} | sizes | {"what_fits": asdict(found)}
+
+
+def _message(case: Case, point: Point) -> str:
+    m = memory_at(case, point)
+    has = binary_bytes(float(m.capacity_bytes))
+    if float(m.limit_bytes) < float(m.capacity_bytes):
+        has += f", of which {case.engine.name} takes {binary_bytes(float(m.limit_bytes))}"
+    if float(m.beside_cache_bytes) > 0.0:
+        has += f", of which {case.engine.name} leaves {binary_bytes(float(m.beside_cache_bytes))} beside such a cache"
+    moment = {"prefill": "the prefill", "logits": "the logits", "decode": "the last decode step"}[str(m.moment)]
+    return (
+        f"{case.model.name} needs {binary_bytes(float(m.peak_bytes))} on each {case.gpu.name}, which has {has}: "
+        f"{binary_bytes(float(m.shortfall_bytes))} too much in {moment}; {alternatives(case, point).text()}"
+    )
