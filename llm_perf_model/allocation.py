@@ -9,7 +9,7 @@ from .graph import Graph, kv_bytes_per_token, weights_bytes
 from .liveness import held_logits, largest_live
 from .ops.base import Live
 from .specs.collective import CollectiveSpec
-from .specs.engine import Cache, EngineSpec
+from .specs.engine import BeamCache, Cache, EngineSpec
 from .specs.gpu import GpuSpec
 from .specs.layout import LayoutSpec
 from .specs.model import ModelSpec
@@ -41,6 +41,9 @@ class Allocation:
     weights_bytes: float
     kv_token_bytes: float
     cache: Cache
+    beams: float
+    """Beams of each sequence."""
+    beam_cache: BeamCache
     cache_tensors: float
     block_tokens: float
     live: tuple[Live, ...]
@@ -70,6 +73,7 @@ def allocation(
     layout: LayoutSpec,
     graph: Graph,
     collectives: CollectiveSpec | None,
+    beams: int = 1,
 ) -> Allocation:
     """How the engine allocates the memory of one device of the layout."""
     layers = sum(group.count for group in model.layers)
@@ -79,6 +83,8 @@ def allocation(
         weights_bytes=_weights_bytes(graph, share),
         kv_token_bytes=0.0 if cache == "none" else kv_bytes_per_token(graph) * share,
         cache=cache,
+        beams=float(beams),
+        beam_cache=engine.beams,
         cache_tensors=CACHE_TENSORS_PER_LAYER * layers * share,
         block_tokens=float(engine.block_tokens or 1),
         live=largest_live(graph),

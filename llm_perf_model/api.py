@@ -72,14 +72,15 @@ def answer(request: Request) -> Estimate:
     if request.price is not None or request.tariff is not None:
         price_of(request, case.gpu.name)  # names are wrong now, not when the cost is read
     workload = _workload(request, case.model)
+    prompts = request.num_beams if case.engine.beams == "copied" else 1
     batch_size, input_len, output_len = workload.batch_size, workload.input_len, workload.output_len
     return Estimate(
         case=case,
         machine=machine,
         request=request,
         workload=workload,
-        prefill=prefill(case.graph, machine, batch_size, input_len),
-        decode=decode(case.graph, machine, batch_size, input_len, output_len - 1.0),
+        prefill=prefill(case.graph, machine, batch_size * prompts, input_len),
+        decode=decode(case.graph, machine, batch_size * request.num_beams, input_len, output_len - 1.0),
         describe=summary,
         explain=shortfall,
     )
@@ -148,7 +149,6 @@ def tariffs() -> tuple[str, ...]:
 _UNMODELLED = {
     "pp": "pipeline stages are not modelled",
     "ep": "expert parallelism is not modelled",
-    "num_beams": "beam search is not modelled",
 }
 """Fields of a request that only 1 is an answer to."""
 
@@ -169,8 +169,8 @@ def _case(request: Request) -> Case:
     parts = (request.model, request.gpu, engine, request.precision, request.link)
     layout = _layout(request)
     if all(part is None or (isinstance(part, str) and not is_path(part)) for part in parts):
-        return _named_case(*parts, layout)
-    return _make(*parts, layout)
+        return _named_case(*parts, layout, request.num_beams)
+    return _make(*parts, layout, request.num_beams)
 
 
 def _make(
@@ -180,6 +180,7 @@ def _make(
     precision: str | PrecisionSpec,
     link: str | LinkSpec | None,
     layout: LayoutSpec,
+    beams: int,
 ) -> Case:
     return make_case(
         _spec(ModelSpec, model),
@@ -188,6 +189,7 @@ def _make(
         _spec(PrecisionSpec, precision),
         layout,
         None if link is None else _spec(LinkSpec, link),
+        beams,
     )
 
 

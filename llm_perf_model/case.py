@@ -55,19 +55,16 @@ def make_case(
     precision: PrecisionSpec,
     layout: LayoutSpec,
     link: LinkSpec | None = None,
+    beams: int = 1,
 ) -> Case:
     """The case, built once and evaluated for any workload.
 
     Raises:
-        InfeasibleError: the layout does not divide the model, no link joins so many ranks, or the
-            device has no unit for the precision.
+        InfeasibleError: the layout does not divide the model, no link joins so many ranks, the device has
+            no unit for the precision, or the model has nothing to search in.
     """
-    _check_divides(model, layout.tp)
-    if layout.tp > 1 and layout.layer_split > 1:
-        raise InfeasibleError("tp and layer_split exclude each other: give one of them")
     layers = sum(group.count for group in model.layers)
-    if layout.layer_split > layers:
-        raise InfeasibleError(f"layer_split = {layout.layer_split} exceeds the {layers} layers of {model.name}")
+    _check(model, layout, layers, beams)
     joined = connection(gpu, max(layout.tp, layout.layer_split), link)
     peak = gemm_peak(gpu, precision)
     if peak is None:
@@ -77,7 +74,7 @@ def make_case(
             f"{gpu.name} cannot run precision {precision.name}: it needs {wanted}, the device has {units}"
         )
     kernels, power = _of_generation(KernelSpec, gpu), _of_generation(PowerSpec, gpu)
-    graph = build(model, engine, precision, layout.tp, layout.layer_split)
+    graph = build(model, engine, precision, layout.tp, layout.layer_split, beams)
     reached = joined.reached if joined else None
     return Case(
         model=model,
@@ -91,7 +88,7 @@ def make_case(
         power=power,
         graph=graph,
         machine=machine(gpu, engine, engine.kernels or kernels, precision, peak, layers, joined, power),
-        allocation=allocation(model, gpu, engine, precision, layout, graph, reached),
+        allocation=allocation(model, gpu, engine, precision, layout, graph, reached, beams),
     )
 
 
@@ -104,6 +101,17 @@ def _of_generation(kind: type[S], gpu: GpuSpec) -> S:
         hint = f"did you mean {near[0]}? " if near else ""
         known = ", ".join(names(kind))
         raise SpecError(f"{gpu.name}: generation '{gpu.generation}' is not known; {hint}known: {known}") from None
+
+
+def _check(model: ModelSpec, layout: LayoutSpec, layers: int, beams: int) -> None:
+    """Refuse layouts and searches that the model cannot run."""
+    _check_divides(model, layout.tp)
+    if layout.tp > 1 and layout.layer_split > 1:
+        raise InfeasibleError("tp and layer_split exclude each other: give one of them")
+    if layout.layer_split > layers:
+        raise InfeasibleError(f"layer_split = {layout.layer_split} exceeds the {layers} layers of {model.name}")
+    if beams > 1 and not (model.causal and model.head == "lm"):
+        raise InfeasibleError(f"num_beams = {beams}: {model.name} generates no text to search in")
 
 
 def _check_divides(model: ModelSpec, tp: int) -> None:

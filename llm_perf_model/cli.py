@@ -72,7 +72,7 @@ def infer(
         batch_size: sequences per replica
         input_len: prompt tokens of a sequence
         output_len: generated tokens of a sequence, the first by the prefill (default: 32; an encoder: 1)
-        num_beams: beams of a search; only 1 in this version
+        num_beams: beams of a search; each step computes all of them, and the best one counts as output
         flops_efficiency: fraction of peak FLOP/s of all matrix products, in place of the engine's
         hbm_memory_efficiency: fraction of memory bandwidth of all kernels, in place of the engine's
         pool_fraction: share of the device's memory that the engine takes, in place of its own setting
@@ -111,6 +111,7 @@ def memory(
     batch_size: int = 1,
     input_len: int = 512,
     output_len: int | None = None,
+    num_beams: int = 1,
     pool_fraction: float | None = None,
     format: str = "text",
     output: str | None = None,
@@ -128,6 +129,7 @@ def memory(
         batch_size: sequences per replica
         input_len: prompt tokens of a sequence
         output_len: generated tokens of a sequence (default: 32; an encoder: 1)
+        num_beams: beams of a search
         pool_fraction: share of the device's memory that the engine takes, in place of its own setting
         format: text, json, csv or markdown
         output: file to write instead of standard output

@@ -50,6 +50,11 @@ class Node:
 
 Graph = tuple[Node, ...]
 
+FLOAT32_BYTES = 4.0
+
+BEAM_SCORE_TENSORS, BEAM_SCORE_KERNELS = 6.0, 3.0
+"""Log-softmax, sum with the scores of the beams, largest ones: each reads and writes 32 bits a word."""
+
 NORM_TOUCHES = 3.0
 """A norm reads each value twice and writes it once."""
 
@@ -57,9 +62,11 @@ SLOW_ATTENTION_KERNELS = 7.0
 """Split heads, store keys, store values, product, softmax, product, merge heads."""
 
 
-def build(model: ModelSpec, engine: EngineSpec, precision: PrecisionSpec, tp: int, layer_split: int = 1) -> Graph:
+def build(
+    model: ModelSpec, engine: EngineSpec, precision: PrecisionSpec, tp: int, layer_split: int = 1, beams: int = 1
+) -> Graph:
     """The nodes of one of `tp` ranks, in the order in which they run; of all stages of a layer split."""
-    return tuple(_Builder(model, engine, precision, float(tp), float(layer_split)).nodes())
+    return tuple(_Builder(model, engine, precision, float(tp), float(layer_split), beams > 1).nodes())
 
 
 def parameters(graph: Graph) -> float:
@@ -84,6 +91,8 @@ class _Builder:
     precision: PrecisionSpec
     tp: float
     stages: float
+    searches: bool
+    """Whether sequences are beams of a search."""
 
     def nodes(self) -> Iterator[Node]:
         model = self.model
@@ -188,6 +197,9 @@ class _Builder:
         if passes is not None:
             cast = Elementwise(vocab, passes.tensors, p.activation_bytes, last_only=last_only)
             yield Node("logits_cast", "head", cast, kernels=passes.kernels)
+        if self.searches:
+            scores = Elementwise(float(m.vocab), BEAM_SCORE_TENSORS, FLOAT32_BYTES, last_only=True)
+            yield Node("beam_scores", "head", scores, kernels=BEAM_SCORE_KERNELS)
         sampled = Elementwise(float(m.vocab), 1.0, p.activation_bytes, flops_per_value=1.0, last_only=True)
         yield Node("sample", "head", sampled)
 
@@ -237,6 +249,9 @@ class _Builder:
         if self.engine.concatenates(self.engine.cache_of(self.model.position)):
             grown = CacheConcat(kv_heads, dim, self.precision.kv_bytes)
             yield Node("cache_concat", "attention", grown, kernels=2.0)
+        if self.searches and self.engine.beams == "copied":
+            gathered = CacheConcat(kv_heads, dim, self.precision.kv_bytes)  # as many bytes, at the rate of a gather
+            yield Node("cache_reorder", "attention", gathered, kernels=2.0, rate="elementwise")
         yield self._scores(spec, heads, kv_heads)
         yield from self._product("attention_out", "attention", self._linear(heads * dim, hidden, spec.out_bias))
         if spec.out_bias and not self._fuses("bias"):

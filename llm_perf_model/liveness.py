@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from .graph import Graph, Node
+from .graph import FLOAT32_BYTES, Graph, Node
 from .ops.base import Live
 from .ops.elementwise import Elementwise
 from .specs.engine import EngineSpec
 from .specs.model import ModelSpec
 from .specs.precision import PrecisionSpec
-
-FLOAT32_BYTES = 4.0
 
 
 def largest_live(graph: Graph) -> tuple[Live, ...]:

@@ -22,6 +22,9 @@ SEGMENT_BYTES = 2.0**21
 """
 LARGE_BYTES = 10.0 * 2.0**20
 
+GATHERED_COPIES = 2.0
+"""Old caches of a search while the longer one is made: as the last step left it, and gathered for the new beams."""
+
 
 class Pool(NamedTuple):
     """What is left for the cache beside everything else. Fields broadcast."""
@@ -97,16 +100,21 @@ class Memory:
 
 
 def memory(a: Allocation, batch_size: Num, input_len: Num, output_len: Num) -> Memory:
-    """The peak over the prefill, its logits and the last decode step of `batch_size` equal sequences."""
+    """The peak over the prefill, its logits and the last decode step of `batch_size` equal sequences.
+
+    In a search, a decode step has each sequence once for each beam; so has the prefill where prompts are repeated.
+    """
     held = a.weights_bytes + a.comm_buffer_bytes + a.graph_bytes + a.context_bytes
-    workspace_bytes = _workspace_bytes(a, batch_size)
+    prompts, sequences = batch_size * (a.beams if a.beam_cache == "copied" else 1.0), batch_size * a.beams
+    workspace_bytes = _workspace_bytes(a, sequences)
     kv_prefill, kv_decode = _kv_bytes(a, batch_size, input_len, output_len)
-    rows = maximum(batch_size, a.pass_sequences)
-    prompt = Batch.uniform(batch_size, input_len, 0.0)
-    step = Batch.uniform(batch_size, 1.0, maximum(input_len + output_len - 2.0, 0.0))
+    prompt = Batch.uniform(prompts, input_len, 0.0)
+    step = Batch.uniform(sequences, 1.0, maximum(input_len + output_len - 2.0, 0.0))
     prefill_live, decode_live = _live_bytes(a, prompt), _live_bytes(a, step)
-    prefill_logits = a.logits.token_bytes * prompt.tokens + a.logits.sequence_bytes * rows
-    decode_logits = a.logits.token_bytes * batch_size + a.logits.sequence_bytes * rows
+    prefill_logits, decode_logits = (
+        a.logits.token_bytes * pass_.tokens + a.logits.sequence_bytes * maximum(pass_.seqs, a.pass_sequences)
+        for pass_ in (prompt, step)
+    )
     decodes = output_len > 1.0
     moments: list[tuple[Num, Num, Num]] = [
         (kv_prefill, prefill_live, 0.0),
@@ -164,23 +172,33 @@ def _kv_bytes(a: Allocation, batch_size: Num, input_len: Num, output_len: Num) -
     by concatenation holds n and n - 1 of them at a time.
     """
     last = maximum(input_len + output_len - 1.0, input_len)
+    sequences = batch_size * a.beams
+    prompts = sequences if a.beam_cache == "copied" else batch_size
     match a.cache:
         case "contiguous":
-            whole = batch_size * (input_len + output_len) * a.kv_token_bytes
+            whole = sequences * (input_len + output_len) * a.kv_token_bytes
             return whole, whole
         case "paged":
-            whole = batch_size * ceil((input_len + output_len) / a.block_tokens) * a.block_tokens * a.kv_token_bytes
+            whole = _paged_tokens(a, batch_size, input_len, output_len) * a.kv_token_bytes
             return whole, whole
         case "concatenated":
-            both = _tensors(a, batch_size * last) + _tensors(a, batch_size * (last - 1.0))
-            return _tensors(a, batch_size * input_len), both
+            old = _tensors(a, sequences * (last - 1.0)) * (GATHERED_COPIES if a.beams > 1.0 else 1.0)
+            return _tensors(a, prompts * input_len), _tensors(a, sequences * last) + old
         case "concatenated_by_layer":
-            old = _tensors(a, batch_size * (last - 1.0)) / maximum(a.cache_tensors, 1.0)
-            return _tensors(a, batch_size * input_len), _tensors(a, batch_size * last) + old
+            old = _tensors(a, sequences * (last - 1.0)) / maximum(a.cache_tensors, 1.0)
+            return _tensors(a, prompts * input_len), _tensors(a, sequences * last) + old
         case "none":
             return 0.0, 0.0
         case never:
             assert_never(never)
+
+
+def _paged_tokens(a: Allocation, batch_size: Num, input_len: Num, output_len: Num) -> Num:
+    """Tokens of whole blocks: of each sequence, or of prompts that beams share and the outputs of each beam."""
+    if a.beams == 1.0 or a.beam_cache != "shared":
+        return batch_size * a.beams * ceil((input_len + output_len) / a.block_tokens) * a.block_tokens
+    blocks = ceil(input_len / a.block_tokens) + a.beams * ceil(output_len / a.block_tokens)
+    return batch_size * blocks * a.block_tokens
 
 
 def _tensors(a: Allocation, tokens: Num) -> Num:

@@ -134,7 +134,7 @@ def _holds(
     network = case.link if case.link is not None and case.link.kind == "network" else None
     parts = (case.model, gpu or case.gpu, case.engine, precision or case.precision, layout or case.layout)
     try:
-        changed = make_case(*parts, network)
+        changed = make_case(*parts, network, int(case.allocation.beams))
     except InfeasibleError:
         return False
     return bool(memory_at(changed, point).fits)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from .case import Case
-from .graph import weights_bytes
-from .liveness import FLOAT32_BYTES
+from .graph import FLOAT32_BYTES, weights_bytes
 from .types import Num
 
 BOUNDARY_TENSORS = 2.0

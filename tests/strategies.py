@@ -26,7 +26,7 @@ from llm_perf_model.specs.attention import GroupedQueryAttention
 from llm_perf_model.specs.base import Assumption
 from llm_perf_model.specs.catalog import load
 from llm_perf_model.specs.collective import CollectiveSpec, OneKernelAllReduce
-from llm_perf_model.specs.engine import Cache, EngineSpec, LogitsKind, Passes, Workspace
+from llm_perf_model.specs.engine import BeamCache, Cache, EngineSpec, LogitsKind, Passes, Workspace
 from llm_perf_model.specs.ffn import Ffn, GatedFfn, MoeFfn, PlainFfn
 from llm_perf_model.specs.gpu import GpuSpec
 from llm_perf_model.specs.kernels import (
@@ -371,6 +371,7 @@ def engines(hosted: bool | None = None, flat: bool | None = None) -> st.SearchSt
         logits_held=st.lists(st.sampled_from(get_args(LogitsKind)), max_size=3).map(tuple),
         workspace=maybe(workspaces()),
         concatenated_positions=st.sampled_from((frozenset(), frozenset({"alibi"}))),
+        beams=st.sampled_from(get_args(BeamCache)),
         attention=st.sampled_from(("fused", "fused_masked", "materialised")),
         attention_split=st.booleans(),
         attention_padded=st.booleans(),

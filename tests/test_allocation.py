@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import get_args
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import llm_perf_model as lpm
 from llm_perf_model.allocation import Allocation, Buffer
 from llm_perf_model.case import Case, make_case
-from llm_perf_model.graph import weights_bytes
+from llm_perf_model.graph import build, weights_bytes
 from llm_perf_model.liveness import held_logits, largest_live
 from llm_perf_model.specs.catalog import load, names
 from llm_perf_model.specs.collective import CollectiveSpec
-from llm_perf_model.specs.engine import EngineSpec
+from llm_perf_model.specs.engine import Cache, EngineSpec
 from llm_perf_model.specs.gpu import GpuSpec
 from llm_perf_model.specs.layout import LayoutSpec
 from llm_perf_model.specs.model import LayerGroup, ModelSpec
 from llm_perf_model.specs.precision import PrecisionSpec
 
-from .strategies import TPS, cases, engines, models, precisions, spec_parameters
+from .strategies import TPS, cases, engines, models, precisions_on, spec_parameters
 
 HALF = load(PrecisionSpec, "w16a16")
 A100 = load(GpuSpec, "a100-sxm-40gb")
@@ -142,18 +143,22 @@ def _copied_columns(group: LayerGroup, tp: int) -> int:
     return 2 * a.head_dim * (max(tp, a.kv_heads) - a.kv_heads)
 
 
-@given(models(), engines(), st.sampled_from(TPS))
-def test_weights_of_the_ranks_sum_to_the_whole_and_the_replicas(model: ModelSpec, engine: EngineSpec, tp: int) -> None:
+@pytest.mark.parametrize("tp", TPS)
+@given(models(), engines())
+def test_weights_of_the_ranks_sum_to_the_whole_and_the_replicas(tp: int, model: ModelSpec, engine: EngineSpec) -> None:
     whole = spec_parameters(model)
     assert of(model, engine).weights_bytes == 2.0 * whole
     assert tp * of(model, engine, tp).weights_bytes == 2.0 * (whole + copied(model, tp))
 
 
-@given(models(), engines(), precisions(), st.sampled_from(TPS))
+@pytest.mark.parametrize("cache", get_args(Cache))
+@pytest.mark.parametrize("tp", TPS)
+@settings(max_examples=20)
+@given(models(), engines(), precisions_on(A100))
 def test_caches_of_the_ranks_sum_to_the_whole_and_the_replicas(
-    model: ModelSpec, engine: EngineSpec, precision: PrecisionSpec, tp: int
+    tp: int, cache: Cache, model: ModelSpec, engine: EngineSpec, precision: PrecisionSpec
 ) -> None:
-    assume(any(peak in A100.peak_flops_per_s for peak in precision.gemm_peaks))
+    engine = engine.model_copy(update={"cache": cache})
     values = sum(g.count * (2 * g.attention.kv_heads * g.attention.head_dim) for g in model.layers)
     copies = sum(g.count * _copied_columns(g, tp) for g in model.layers)
     kept = engine.cache_of(model.position) != "none"
@@ -183,9 +188,9 @@ def test_buffers_are_those_of_the_link(gpu: str, kind: str) -> None:
 
 
 @given(models(), engines(), st.integers(1, 8))
-def test_the_fullest_stage_holds_no_less_than_its_share(model: ModelSpec, engine: EngineSpec, stages: int) -> None:
+def test_the_fullest_stage_holds_no_less_than_its_share(model: ModelSpec, engine: EngineSpec, most: int) -> None:
     layers = sum(group.count for group in model.layers)
-    assume(stages <= layers)
+    stages = min(most, layers)
     whole, stage = of(model, engine), of(model, engine, layer_split=stages)
     fullest = -(-layers // stages)
     assert whole.weights_bytes / stages * (1.0 - 1e-12) <= stage.weights_bytes <= whole.weights_bytes
@@ -193,10 +198,10 @@ def test_the_fullest_stage_holds_no_less_than_its_share(model: ModelSpec, engine
     assert stage.cache_tensors == pytest.approx(2.0 * fullest, rel=1e-12)
 
 
-@given(cases())
-def test_one_stage_holds_all_weights(case: Case) -> None:
-    assume(case.layout.layer_split == 1)
-    assert case.allocation.weights_bytes == weights_bytes(case.graph)
+@given(models(), engines(), precisions_on(A100), st.sampled_from(TPS))
+def test_one_stage_holds_all_weights(model: ModelSpec, engine: EngineSpec, precision: PrecisionSpec, tp: int) -> None:
+    whole = weights_bytes(build(model, engine, precision, tp))
+    assert of(model, engine, tp, precision=precision).weights_bytes == whole
 
 
 @pytest.mark.parametrize(("stages", "fullest"), [(2, 16), (5, 7), (8, 4), (7, 5)])

@@ -338,7 +338,7 @@ def test_a_wrong_field_is_named(fields: dict[str, Any], words: str) -> None:
         lpm.estimate("test-13b", **fields)
 
 
-@pytest.mark.parametrize("field", ["pp", "ep", "num_beams"])
+@pytest.mark.parametrize("field", ["pp", "ep"])
 def test_what_is_not_modelled_is_refused(field: str) -> None:
     with pytest.raises(lpm.InfeasibleError, match=f"{field} = 2"):
         lpm.estimate("test-13b", **{field: 2})

@@ -369,7 +369,7 @@ SUFFIX = re.compile(
     r"|usd|usd_per_hour|usd_per_gpu_hour|usd_per_kwh|usd_per_request)$"
 )
 _COUNTS = """
-activation_vectors attention_blocks attention_window batch batch_size bias blocks bundles cache_tensors columns
+activation_vectors attention_blocks attention_window batch batch_size beams bias blocks bundles cache_tensors columns
 comm_steps concurrency count d_in d_out decode_steps depth deviation deviations devices dp ep error estimated
 executions experts experts_per_token exposed_exponentials fast_head_dims groups half_width half_widths head_dim
 heads hidden high intermediate interval_level kernels key_rows kv_heads launch_year layer_split learned_rows line

@@ -621,7 +621,7 @@ def test_tp_beyond_a_node_asks_for_the_network(run: Run) -> None:
     assert run(*given, "--link", "infiniband-hdr-200g").code == 0
 
 
-@pytest.mark.parametrize("flag", ["pp", "ep", "num_beams"])
+@pytest.mark.parametrize("flag", ["pp", "ep"])
 def test_what_is_not_modelled_is_said(run: Run, flag: str) -> None:
     _assert_refused(run(*INFER, f"--{flag}", "2"), f"{flag} = 2", "not modelled", f"only {flag} = 1")
 

@@ -178,7 +178,7 @@ def test_a_stage_holds_its_share_and_one_stage_works_at_a_time(case: Any) -> Non
     e, bound = (lpm.estimate(case.model, **given_, energy_convention=word) for word in ("power", "tdp"))
     assert e.memory.weights_bytes == case.allocation.weights_bytes
     if case.allocation.cache == "contiguous":
-        assert e.memory.kv_cache_bytes == 15.0 * share * cached
+        assert e.memory.kv_cache_bytes == pytest.approx(15.0 * share * cached, rel=1e-12)
     working, waiting = layout.tp * layout.dp, layout.ranks - layout.tp * layout.dp
     assert bound.energy_j == pytest.approx(case.gpu.tdp_w * working * e.total_s, rel=1e-12)
     idle_j = e.machine.power.idle_w * e.total_s

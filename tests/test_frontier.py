@@ -17,6 +17,7 @@ from llm_perf_model.specs.catalog import load
 from llm_perf_model.specs.model import ModelSpec
 
 from .strategies import cases, wholes
+from .test_peak import allocations
 
 BEYOND = 2.0 * MOST - 1.0
 """What no bound yields."""
@@ -28,7 +29,7 @@ LENGTHS = st.tuples(wholes(1, 64), wholes(1, 500), wholes(1, 500))
 @st.composite
 def tight(draw: st.DrawFn) -> Allocation:
     """A device that holds from half of one small request to a hundred times it, weights and reserve apart."""
-    a = draw(cases()).allocation
+    a = draw(allocations())
     one = memory(a, 1.0, 20.0, 20.0)
     stays = a.weights_bytes + one.reserve_bytes
     room = 10.0 ** draw(st.floats(-0.3, 2.0))

@@ -203,7 +203,6 @@ def test_a_known_engine_is_no_stand_in(name: str) -> None:
         ({"w_dtype": "unheard-of"}, "precision 'unheard-of' is not modelled"),
         ({"w_dtype": ""}, "the source states no precision"),
         ({"batch": None}, "the source states no batch"),
-        ({"extra": {"num_beams": 4}}, "beam search is not modelled (4 beams)"),
         ({"input_len": None}, "the source states no input length"),
         ({"pp": 2}, "pipeline stages are not modelled"),
         ({"n_devices": 3, "tp": 2}, "tp = 2 does not divide 3 devices"),

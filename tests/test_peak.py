@@ -5,28 +5,28 @@ from __future__ import annotations
 import math
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import llm_perf_model as lpm
-from llm_perf_model.allocation import Allocation, allocation
+from llm_perf_model.allocation import Allocation, Buffer, allocation
 from llm_perf_model.case import Case
 from llm_perf_model.graph import build
 from llm_perf_model.ops.base import Live
 from llm_perf_model.ops.batch import Batch
 from llm_perf_model.peak import LARGE_BYTES, MOMENTS, SEGMENT_BYTES, Memory, memory
 from llm_perf_model.specs.catalog import load
-from llm_perf_model.specs.engine import EngineSpec
+from llm_perf_model.specs.engine import Cache, EngineSpec, Workspace
 from llm_perf_model.specs.gpu import GpuSpec
 from llm_perf_model.specs.precision import PrecisionSpec
 from llm_perf_model.validation.compare import Score, Validation
 from llm_perf_model.validation.mapping import MEMORY_METRICS
 
-from .strategies import DRAWN, cases, powers, wholes
+from .strategies import DRAWN, cases, powers, wholes, workspaces
 
 PARTS = (
     "weights_bytes", "kv_cache_bytes", "live_bytes", "fragment_bytes", "logits_bytes", "workspace_bytes",
@@ -38,11 +38,32 @@ LENGTHS = st.tuples(wholes(1, 64), wholes(1, 500), wholes(1, 500))
 """Batch, prompt, output."""
 
 
+CACHES: tuple[Cache, ...] = get_args(Cache)
+
+
 @st.composite
-def allocations(draw: st.DrawFn) -> Allocation:
-    """Of any engine, on devices from a hundredth of their size up: workspaces meet their bound."""
+def buffers(draw: st.DrawFn) -> Buffer:
+    """A workspace with or without the cache inside."""
+    held, cached = draw(wholes(1, 10_000)), draw(wholes(0, 10_000))
+    return Buffer(held + cached, held, draw(st.sampled_from((16.0, 1024.0))), draw(wholes(0, 2**20)))
+
+
+@st.composite
+def allocations(draw: st.DrawFn, cache: Cache | None = None) -> Allocation:
+    """Of any engine, cache, workspace and pool, on devices of a thousandth of their size up."""
+    kept_as = draw(st.sampled_from(CACHES)) if cache is None else cache
+    buffer, of_free = draw(st.none() | buffers()), draw(st.booleans())
+    share, room = draw(st.just(1.0) | st.floats(0.1, 1.0)), draw(powers(-3.0, 0.0))
     a = draw(cases()).allocation
-    return replace(a, capacity_bytes=a.capacity_bytes * draw(powers(-2.0, 0.0)))
+    return replace(
+        a,
+        cache=kept_as,
+        kv_token_bytes=0.0 if kept_as == "none" else a.kv_token_bytes or 96.0,
+        buffer=buffer,
+        pool_of_free=of_free,
+        pool_fraction=share,
+        capacity_bytes=a.capacity_bytes * room,
+    )
 
 
 def bare(a: Allocation, cache: str) -> Allocation:
@@ -143,10 +164,14 @@ def test_it_fits_if_peak_and_what_is_left_free_stay_within_the_limit(a: Allocati
 # More of anything needs no less.
 
 
-@given(allocations(), LENGTHS, wholes(1, 100))
+@pytest.mark.parametrize("cache", CACHES)
 @pytest.mark.parametrize("axis", [0, 1, 2])
-def test_memory_never_falls_as_a_request_grows(axis: int, a: Allocation, lengths: Lengths, more: float) -> None:
-    larger = list(lengths)
+@settings(max_examples=25)
+@given(st.data(), LENGTHS, wholes(1, 100))
+def test_memory_never_falls_as_a_request_grows(
+    axis: int, cache: Cache, data: st.DataObject, lengths: Lengths, more: float
+) -> None:
+    a, larger = data.draw(allocations(cache)), list(lengths)
     larger[axis] += more
     less, greater = memory(a, *lengths), memory(a, *larger)
     assert greater.peak_bytes >= less.peak_bytes * (1.0 - 1e-12)
@@ -184,16 +209,27 @@ def stored_as(case: Case, precision: PrecisionSpec, capacity_bytes: float) -> Al
     return replace(a, capacity_bytes=capacity_bytes)
 
 
-@given(cases(), LENGTHS, st.sampled_from((0.5, 1.0, 2.0)), powers(8.0, 11.0))
-def test_memory_never_falls_as_values_grow_wider(case: Case, lengths: Lengths, b: float, capacity_bytes: float) -> None:
+@pytest.mark.parametrize("cache", CACHES)
+@settings(max_examples=25)
+@given(st.none() | workspaces(), cases(), LENGTHS, st.sampled_from((0.5, 1.0, 2.0)), powers(8.0, 11.0))
+def test_memory_never_falls_as_values_grow_wider(
+    cache: Cache, workspace: Workspace | None, case: Case, lengths: Lengths, b: float, capacity_bytes: float
+) -> None:
+    engine = case.engine.model_copy(update={"cache": cache, "workspace": workspace})
+    case = replace(case, engine=engine)
     narrow, wide = (memory(stored_as(case, stored(x, x), capacity_bytes), *lengths) for x in (b, 2.0 * b))
     assert wide.peak_bytes >= narrow.peak_bytes * (1.0 - 1e-12)
     assert wide.weights_bytes == 2.0 * narrow.weights_bytes
     assert wide.reserve_bytes == narrow.reserve_bytes
 
 
-@given(cases(), LENGTHS, st.sampled_from((0.5, 1.0, 2.0)))
-def test_memory_never_falls_as_the_cache_grows_wider(case: Case, lengths: Lengths, b: float) -> None:
+@pytest.mark.parametrize("cache", CACHES)
+@settings(max_examples=25)
+@given(st.none() | workspaces(), cases(), LENGTHS, st.sampled_from((0.5, 1.0, 2.0)))
+def test_memory_never_falls_as_the_cache_grows_wider(
+    cache: Cache, workspace: Workspace | None, case: Case, lengths: Lengths, b: float
+) -> None:
+    case = replace(case, engine=case.engine.model_copy(update={"cache": cache, "workspace": workspace}))
     narrow, wide = (memory(stored_as(case, stored(2.0, x), 1e18), *lengths) for x in (b, 2.0 * b))
     assert all(x >= y for x, y in zip(wide.moment_bytes, narrow.moment_bytes, strict=True))
     assert wide.weights_bytes == narrow.weights_bytes

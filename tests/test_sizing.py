@@ -16,6 +16,7 @@ from llm_perf_model.case import Case
 from llm_perf_model.peak import MOMENTS, memory
 from llm_perf_model.sizing import Alternatives, Point, alternatives, detail, memory_at, shortfall, worst_point
 from llm_perf_model.specs.catalog import load
+from llm_perf_model.specs.engine import EngineSpec
 from llm_perf_model.specs.gpu import GpuSpec
 from llm_perf_model.specs.precision import PrecisionSpec
 from llm_perf_model.units import binary_bytes
@@ -45,6 +46,7 @@ ASKED: dict[str, dict[str, Any]] = {
     "stages already": {
         "model": "opt-66b", "gpu": "a100-sxm-80gb", "engine": "hf-eager", "layer_split": 2, "batch_size": 99
     },
+    "ranks of an eager engine": {"model": "opt-66b", "engine": "hf-eager", "tp": 2, "batch_size": 4},
     "another vendor": {"model": "llama-2-70b", "gpu": "mi210-pcie-64gb", "engine": "ideal"},
     "narrow already": {"model": "llama-2-70b", "precision": "w8a16"},
     "far too large": {"model": "megatron-530b", "gpu": "rtx-4090"},
@@ -132,6 +134,16 @@ def test_every_change_is_offered_somewhere_and_missing_somewhere() -> None:
         values = [getattr(one, name) for one in found]
         assert any(values), name
         assert not all(values), name
+
+
+def test_ranks_over_a_named_network_stay_on_it() -> None:
+    """16 cards of 80 GB are two nodes: nothing joins them but the network that the request names."""
+    asked = {"model": "llama-3.1-405b", "gpu": "a100-sxm-80gb", "tp": 8, "link": "infiniband-hdr-200g"}
+    assert not fits(asked)
+    assert what_fits(asked).tp == what_fits(asked | {"tp": 16}).tp == 16
+    assert fits(asked, tp=16)
+    assert what_fits(asked | {"tp": 16, "batch_size": 500}).precision == "w8a16"
+    assert fits(asked, tp=16, batch_size=500, precision="w8a16")
 
 
 @settings(max_examples=15)
@@ -258,6 +270,15 @@ def test_the_worst_point_has_least_to_spare(case: Case, rows: list[tuple[float, 
         return float(m.limit_bytes - m.peak_bytes - m.beside_cache_bytes)
 
     assert spare((point.batch_size, point.input_len, point.output_len)) == min(map(spare, rows))
+
+
+def test_what_is_left_free_beside_a_cache_counts_at_the_worst_point() -> None:
+    """A cache of a tenth of what is free: less peak memory, but more cache, lacks more."""
+    tenth = load(EngineSpec, "fastertransformer").model_copy(update={"pool_of": "free", "pool_fraction": 0.1})
+    e = lpm.estimate("llama-2-7b", engine=tenth, batch_size=[1, 64], input_len=[4000, 60], output_len=40)
+    assert e.memory.peak_bytes[0] > e.memory.peak_bytes[1]
+    assert e.memory.shortfall_bytes[0] < e.memory.shortfall_bytes[1]
+    assert worst_point(e) == Point(64.0, 60.0, 40.0)
 
 
 def test_an_array_is_told_by_its_worst_point() -> None:

@@ -20,6 +20,10 @@ Cache = Literal["contiguous", "paged", "concatenated", "concatenated_by_layer", 
 """How the key-value cache is kept: at the longest length from the start; in blocks; grown by concatenation, with all
 layers' old tensors alive until the step ends, or only one layer's; not at all, for a single forward pass."""
 
+BeamCache = Literal["copied", "own", "shared"]
+"""How the beams of a search keep their caches: prompts are repeated and the cache is gathered anew in each step;
+each beam has a cache of its own, found by an index; beams share the blocks of the prompt."""
+
 PassName = Literal["layernorm", "rmsnorm", "rotary", "layout", "logits"] | Activation
 
 
@@ -90,6 +94,7 @@ class EngineSpec(CoefficientSpec):
     overallocation: Annotated[float, Field(ge=1)] | None = None
     """Bytes that the allocator holds for each byte of live activations; None: no more than those."""
     cache: Cache = "contiguous"
+    beams: BeamCache = "own"
     block_tokens: Count | None = None
     """Tokens of a block of a paged cache."""
     pool_fraction: Efficiency | None = None

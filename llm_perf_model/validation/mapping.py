@@ -187,9 +187,6 @@ def _precision(record: Record) -> str:
 
 def _workload(record: Record) -> dict[str, Any]:
     rules = convention(record)
-    beams = record.extra.get("num_beams", 1)
-    if beams != 1:
-        raise UnmappableError(f"beam search is not modelled ({beams} beams)")
     running = record.extra.get(rules.get("batch_of", ""))
     batch = record.batch if running is None else max(round(running), 1)
     if batch is None:
@@ -206,7 +203,9 @@ def _workload(record: Record) -> dict[str, Any]:
     if isinstance(chunk, int):  # each further chunk of the prompt is a pass over all weights, as a decode step is
         output_len += math.ceil(input_len / chunk) - 1
         input_len = min(input_len, chunk)
-    return {"batch_size": batch, "input_len": input_len, "output_len": output_len}
+    beams = record.extra.get("num_beams")
+    searched = {"num_beams": beams} if isinstance(beams, int) else {}
+    return {"batch_size": batch, "input_len": input_len, "output_len": output_len, **searched}
 
 
 def _layout(record: Record, engine: EngineSpec) -> dict[str, int]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from ..api import answer
 from ..errors import LlmPerfModelError
 from ..specs.request import Request
+from .conventions import convention
 from .mapping import request_of
 from .records import Problem, Record
 from .unmappable import UnmappableError
@@ -34,7 +35,7 @@ class Outcome:
 
 def outcomes(rows: Iterable[Record | Problem], engine: str | None = None) -> Iterator[Outcome]:
     """Each run once, of the engines of a source that ran out of memory somewhere."""
-    records = [row for row in rows if isinstance(row, Record) and row.outcome in {"ok", "oom"}]
+    records = [row for row in rows if isinstance(row, Record) and row.outcome in {"ok", "oom"} and _tells(row)]
     short = {_series(row) for row in records if row.outcome == "oom"}
     runs = {(_series(row), row.batch, row.input_len, row.output_len): row for row in records if _series(row) in short}
     for row in runs.values():
@@ -43,6 +44,11 @@ def outcomes(rows: Iterable[Record | Problem], engine: str | None = None) -> Ite
             yield Outcome(row, mapped.engine, bool(answer(Request.of(mapped.request)).fits))
         except (UnmappableError, LlmPerfModelError):
             continue
+
+
+def _tells(row: Record) -> bool:
+    """Whether the memory that ran out is that of the device that computes."""
+    return convention(row).get("memory") != "elsewhere"
 
 
 def _series(row: Record) -> tuple[str, ...]:
