@@ -11,6 +11,7 @@ from .api import (
     links,
     memory,
     models,
+    networks,
     powers,
     precisions,
     prices,
@@ -33,6 +34,7 @@ from .specs.kernels import KernelSpec
 from .specs.layout import LayoutSpec
 from .specs.link import LinkSpec
 from .specs.model import ModelSpec
+from .specs.network import NetworkSpec
 from .specs.power import PowerSpec
 from .specs.precision import PrecisionSpec
 from .specs.price import PriceSpec, TariffSpec
@@ -55,6 +57,7 @@ __all__ = [
     "LinkSpec",
     "LlmPerfModelError",
     "ModelSpec",
+    "NetworkSpec",
     "OutOfMemoryError",
     "PowerSpec",
     "PrecisionSpec",
@@ -74,6 +77,7 @@ __all__ = [
     "links",
     "memory",
     "models",
+    "networks",
     "powers",
     "precisions",
     "prices",

@@ -13,6 +13,7 @@ from .specs.engine import BeamCache, Cache, EngineSpec
 from .specs.gpu import GpuSpec
 from .specs.layout import LayoutSpec
 from .specs.model import ModelSpec
+from .specs.network import NetworkSpec
 from .specs.precision import PrecisionSpec
 from .types import Num
 
@@ -21,12 +22,17 @@ CACHE_TENSORS_PER_LAYER = 2.0
 
 
 class Buffer(NamedTuple):
-    """A workspace: bytes for a token of a sequence, of which the buffer holds `held_bytes`, for up to `max_tokens`."""
+    """A workspace: bytes for a token of a sequence, of which it holds `held_bytes`.
+
+    It is meant for `max_tokens` of each sequence, or for those of the request where they are more.
+    """
 
     token_bytes: float
     held_bytes: float
     max_tokens: float
     spare_bytes: float
+    cache_bytes: float = 0.0
+    """Of what it holds, the cache; 0 where the engine keeps it elsewhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +72,7 @@ class Allocation:
 
 
 def allocation(
-    model: ModelSpec,
+    model: ModelSpec | NetworkSpec,
     gpu: GpuSpec,
     engine: EngineSpec,
     precision: PrecisionSpec,
@@ -76,8 +82,8 @@ def allocation(
     beams: int = 1,
 ) -> Allocation:
     """How the engine allocates the memory of one device of the layout."""
-    layers = sum(group.count for group in model.layers)
-    cache = engine.cache_of(model.position)
+    layers = model.layer_count
+    cache, generates = engine.cache_of(model.position), isinstance(model, ModelSpec)
     share = _largest_stage(layers, layout.layer_split) / layers
     return Allocation(
         weights_bytes=_weights_bytes(graph, share),
@@ -86,13 +92,13 @@ def allocation(
         beams=float(beams),
         beam_cache=engine.beams,
         cache_tensors=CACHE_TENSORS_PER_LAYER * layers * share,
-        block_tokens=float(engine.block_tokens or 1),
+        block_tokens=float(engine.block_tokens or 1) if cache == "paged" else 1.0,
         live=largest_live(graph),
-        logits=held_logits(model, engine, precision),
+        logits=held_logits(model, engine, precision) if isinstance(model, ModelSpec) else Live(),
         overallocation=engine.overallocation or 1.0,
-        pass_tokens=None if engine.pass_tokens is None else float(engine.pass_tokens),
-        pass_sequences=float(engine.pass_sequences or 0),
-        buffer=_buffer(model, engine, precision, layout.tp),
+        pass_tokens=float(engine.pass_tokens) if engine.pass_tokens and generates else None,
+        pass_sequences=float(engine.pass_sequences or 0) if generates else 0.0,
+        buffer=_buffer(model, engine, precision, layout.tp) if isinstance(model, ModelSpec) else None,
         comm_buffer_bytes=(collectives.buffer_bytes or 0.0) if collectives is not None and layout.tp > 1 else 0.0,
         graph_bytes=engine.graph_bytes or 0.0,
         context_bytes=engine.context_bytes,
@@ -136,4 +142,5 @@ def _buffer(model: ModelSpec, engine: EngineSpec, precision: PrecisionSpec, tp: 
         for group in model.layers
     )
     inside = 0.0 if engine.concatenates(engine.cache_of(model.position)) else cached
-    return Buffer(vectors + scores + cached, vectors + scores + inside, float(spec.max_tokens), float(spec.spare_bytes))
+    held = vectors + scores + inside
+    return Buffer(vectors + scores + cached, held, float(spec.max_tokens), float(spec.spare_bytes), inside)

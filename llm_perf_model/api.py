@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import difflib
 from functools import lru_cache
 from typing import Any, TypeVar
 
 import numpy as np
 
 from .capacity import Capacity
-from .case import Case, make_case
+from .case import AnyModel, Case, make_case
 from .cost import price_of
-from .errors import InfeasibleError
+from .errors import InfeasibleError, SpecError, UnknownNameError
 from .estimate import Estimate
 from .generate import decode, prefill
 from .rates import with_efficiencies, with_power_limit
@@ -24,6 +25,7 @@ from .specs.kernels import KernelSpec
 from .specs.layout import LayoutSpec
 from .specs.link import LinkSpec
 from .specs.model import ModelSpec
+from .specs.network import NetworkSpec, Shape
 from .specs.power import PowerSpec
 from .specs.precision import PrecisionSpec
 from .specs.price import PriceSpec, TariffSpec
@@ -34,11 +36,11 @@ from .summary import summary
 S = TypeVar("S", bound=FileSpec)
 
 
-def estimate(model: str | ModelSpec, **options: Any) -> Estimate:
-    """Time, memory and energy of generating text.
+def estimate(model: str | AnyModel, **options: Any) -> Estimate:
+    """Time, memory, energy and cost of generating text, or of a pass over samples.
 
     Args:
-        model: catalogue name, alias, path to a JSON file, or a `ModelSpec`.
+        model: catalogue name, alias, path to a JSON file, a `ModelSpec` or a `NetworkSpec`.
         **options: the other fields of `Request`: `gpu`, `engine`, `precision`, `link` (names or
             specs), `tp`, `dp` (whole numbers), `batch_size`, `input_len`, `output_len`,
             `flops_efficiency`, `hbm_memory_efficiency` (numbers, or arrays that broadcast together).
@@ -56,7 +58,7 @@ def estimate(model: str | ModelSpec, **options: Any) -> Estimate:
     return answer(Request.of({"model": model, **options}))
 
 
-def memory(model: str | ModelSpec, **options: Any) -> Capacity:
+def memory(model: str | AnyModel, **options: Any) -> Capacity:
     """What fits: peak memory by part, largest batch, longest prompt.
 
     Takes the arguments of `estimate` and raises as it does.
@@ -86,19 +88,28 @@ def answer(request: Request) -> Estimate:
     )
 
 
-def _workload(request: Request, model: ModelSpec) -> WorkloadSpec:
-    """The request's sequences; an encoder passes over them once."""
+def _workload(request: Request, model: AnyModel) -> WorkloadSpec:
+    """The request's sequences; an encoder passes over them once, and a network over samples."""
     workload = request.workload
     if model.causal:
         return workload
     if "output_len" in request.model_fields_set and np.any(workload.output_len != 1.0):
-        raise InfeasibleError(f"{model.name} is an encoder and generates nothing: leave output_len out or give 1")
-    return workload.model_copy(update={"output_len": 1.0})
+        raise InfeasibleError(f"{model.name} generates nothing: leave output_len out or give 1")
+    if isinstance(model, ModelSpec):
+        return workload.model_copy(update={"output_len": 1.0})
+    if "input_len" in request.model_fields_set:
+        raise InfeasibleError(f"{model.name} takes samples, not tokens: leave input_len out, or give input_shape")
+    return workload.model_copy(update={"input_len": 1.0, "output_len": 1.0})
 
 
 def models() -> tuple[str, ...]:
     """Catalogue names of the models."""
     return names(ModelSpec)
+
+
+def networks() -> tuple[str, ...]:
+    """Catalogue names of the networks of explicit layers."""
+    return names(NetworkSpec)
 
 
 def gpus() -> tuple[str, ...]:
@@ -169,28 +180,56 @@ def _case(request: Request) -> Case:
     parts = (request.model, request.gpu, engine, request.precision, request.link)
     layout = _layout(request)
     if all(part is None or (isinstance(part, str) and not is_path(part)) for part in parts):
-        return _named_case(*parts, layout, request.num_beams)
-    return _make(*parts, layout, request.num_beams)
+        return _named_case(*parts, layout, request.num_beams, request.input_shape)
+    return _make(*parts, layout, request.num_beams, request.input_shape)
 
 
 def _make(
-    model: str | ModelSpec,
+    model: str | AnyModel,
     gpu: str | GpuSpec,
     engine: str | EngineSpec,
     precision: str | PrecisionSpec,
     link: str | LinkSpec | None,
     layout: LayoutSpec,
     beams: int,
+    input_shape: Shape | None,
 ) -> Case:
     return make_case(
-        _spec(ModelSpec, model),
+        _model_of(model),
         _spec(GpuSpec, gpu),
         _spec(EngineSpec, engine),
         _spec(PrecisionSpec, precision),
         layout,
         None if link is None else _spec(LinkSpec, link),
         beams,
+        input_shape,
     )
+
+
+def _model_of(value: str | AnyModel) -> AnyModel:
+    """The model or the network that a name, an alias or a path stands for."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return load(ModelSpec, value)
+    except UnknownNameError as failure:
+        try:
+            return load(NetworkSpec, value)
+        except UnknownNameError as other:
+            near = difflib.get_close_matches(value, [*names(ModelSpec), *names(NetworkSpec)], n=1)
+            raise (other if near and near[0] in names(NetworkSpec) else failure) from None
+    except SpecError as failure:
+        if not is_path(value):
+            raise
+        return _network_at(value, failure)
+
+
+def _network_at(path: str, failure: SpecError) -> NetworkSpec:
+    """The network in a file that is no model; the shorter report where it is neither."""
+    try:
+        return load(NetworkSpec, path)
+    except SpecError as other:
+        raise min(failure, other, key=lambda error: str(error).count("\n")) from None
 
 
 _named_case = lru_cache(maxsize=256)(_make)

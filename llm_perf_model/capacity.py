@@ -10,9 +10,11 @@ import numpy as np
 
 from .estimate import Estimate, plain
 from .frontier import max_input_len
+from .numeric import where
 from .peak import MOMENTS, Memory
 from .report.document import Report, Table
 from .sizing import Alternatives, Point, alternatives, shortfall, worst_point
+from .specs.model import ModelSpec
 from .summary import span, title
 from .types import Mask, Num
 from .units import binary_bytes, decimal, percent
@@ -62,13 +64,14 @@ class Capacity:
         """The longest prompt of this batch and output."""
         e = self.estimate
         w = e.workload
-        return max_input_len(e.case.allocation, w.batch_size, w.output_len, e.case.model.max_positions)
+        output_len = w.output_len if e.case.model.causal else 0.0
+        return max_input_len(e.case.allocation, w.batch_size, output_len, e.case.model.max_positions)
 
     @property
     def max_context(self) -> Num:
         """Tokens of a sequence with the longest prompt; 0 where none fits."""
-        longest = self.max_input_len
-        return np.where(longest > 0.0, longest + self.estimate.workload.output_len, 0.0)
+        longest, e = self.max_input_len, self.estimate
+        return where(longest > 0.0, longest + (e.workload.output_len if e.case.model.causal else 0.0), 0.0)
 
     @cached_property
     def point(self) -> Point:
@@ -118,25 +121,30 @@ class Capacity:
         rows = tuple(
             (_MOMENT_WORDS[name], span(value, binary_bytes), "peak" if name in largest else "")
             for name, value in zip(MOMENTS, self.memory.moment_bytes, strict=True)
-            if name != "decode" or np.any(np.asarray(self.estimate.decode_steps) > 0.0)
+            if name == "prefill"
+            or (name == "logits" and self.estimate.case.model.head == "lm")
+            or np.any(np.asarray(self.estimate.decode_steps) > 0.0)
         )
         return Table(("moment", "", ""), rows)
 
     def _frontier(self) -> Table:
         found = self.what_fits
         none = "none fits"
+        of_lengths = " of these lengths" if isinstance(self.estimate.case.model, ModelSpec) else ""
         rows = [
-            ("largest batch of these lengths", span(self.max_batch_size, _count(none))),
-            ("longest prompt of this batch", span(self.max_input_len, _count(none))),
-            ("fewest tensor-parallel ranks", str(found.tp or none)),
+            (f"largest batch{of_lengths}", span(self.max_batch_size, _count(none))),
         ]
+        if isinstance(self.estimate.case.model, ModelSpec):
+            rows.append(("longest prompt of this batch", span(self.max_input_len, _count(none))))
+            rows.append(("fewest tensor-parallel ranks", str(found.tp or none)))
         if found.layer_split:
             rows.append(("fewest stages of a layer split", str(found.layer_split)))
         return Table(("frontier", ""), tuple(rows))
 
     def _pool(self) -> tuple[Table, ...]:
         pool, engine = self.memory.pool, self.estimate.case.engine
-        if not np.all(np.isfinite(pool.tokens)) or engine.concatenates(self.estimate.case.allocation.cache):
+        grown = engine.concatenates(self.estimate.case.allocation.cache)
+        if grown or engine.workspace or not np.all(np.isfinite(pool.tokens)):
             return ()
         rows = [("room for the cache", span(np.maximum(pool.pool_bytes, 0.0), binary_bytes))]
         rows.append(("tokens", span(pool.tokens, lambda v: decimal(v, ""))))

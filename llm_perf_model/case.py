@@ -9,6 +9,7 @@ from typing import TypeVar
 from .allocation import Allocation, allocation
 from .errors import InfeasibleError, SpecError, UnknownNameError
 from .graph import Graph, build
+from .layers import build_network
 from .machine import Connection, gemm_peak, machine
 from .rates import Machine
 from .specs.catalog import load, names
@@ -19,8 +20,12 @@ from .specs.kernels import KernelSpec
 from .specs.layout import LayoutSpec
 from .specs.link import LinkSpec
 from .specs.model import LayerGroup, ModelSpec
+from .specs.network import NetworkSpec, Shape, shape_after, text_of
 from .specs.power import PowerSpec
 from .specs.precision import PrecisionSpec
+
+AnyModel = ModelSpec | NetworkSpec
+"""What an estimate is of: a transformer, or a network of explicit layers."""
 
 S = TypeVar("S", KernelSpec, PowerSpec)
 
@@ -32,11 +37,13 @@ NODE_RANKS = 8
 class Case:
     """The structural choices of a request: everything that is not a number of the workload."""
 
-    model: ModelSpec
+    model: AnyModel
     gpu: GpuSpec
     engine: EngineSpec
     precision: PrecisionSpec
     layout: LayoutSpec
+    given_link: LinkSpec | None
+    """The link that was named, None for the device's fastest."""
     link: LinkSpec | None
     """The link between tensor-parallel ranks, None with one rank."""
     collectives: CollectiveSpec | None
@@ -49,13 +56,14 @@ class Case:
 
 
 def make_case(
-    model: ModelSpec,
+    model: AnyModel,
     gpu: GpuSpec,
     engine: EngineSpec,
     precision: PrecisionSpec,
     layout: LayoutSpec,
     link: LinkSpec | None = None,
     beams: int = 1,
+    input_shape: Shape | None = None,
 ) -> Case:
     """The case, built once and evaluated for any workload.
 
@@ -63,8 +71,7 @@ def make_case(
         InfeasibleError: the layout does not divide the model, no link joins so many ranks, the device has
             no unit for the precision, or the model has nothing to search in.
     """
-    layers = sum(group.count for group in model.layers)
-    _check(model, layout, layers, beams)
+    _check(model, layout, beams)
     joined = connection(gpu, max(layout.tp, layout.layer_split), link)
     peak = gemm_peak(gpu, precision)
     if peak is None:
@@ -73,8 +80,9 @@ def make_case(
         raise InfeasibleError(
             f"{gpu.name} cannot run precision {precision.name}: it needs {wanted}, the device has {units}"
         )
+    host_layers = model.layer_count if isinstance(model, ModelSpec) else 0  # engines time layers of transformers
     kernels, power = _of_generation(KernelSpec, gpu), _of_generation(PowerSpec, gpu)
-    graph = build(model, engine, precision, layout.tp, layout.layer_split, beams)
+    graph = _graph(model, engine, precision, layout, beams, input_shape)
     reached = joined.reached if joined else None
     return Case(
         model=model,
@@ -82,12 +90,13 @@ def make_case(
         engine=engine,
         precision=precision,
         layout=layout,
+        given_link=link,
         link=joined.link if joined else None,
         collectives=reached,
         kernels=kernels,
         power=power,
         graph=graph,
-        machine=machine(gpu, engine, engine.kernels or kernels, precision, peak, layers, joined, power),
+        machine=machine(gpu, engine, engine.kernels or kernels, precision, peak, host_layers, joined, power),
         allocation=allocation(model, gpu, engine, precision, layout, graph, reached, beams),
     )
 
@@ -103,14 +112,37 @@ def _of_generation(kind: type[S], gpu: GpuSpec) -> S:
         raise SpecError(f"{gpu.name}: generation '{gpu.generation}' is not known; {hint}known: {known}") from None
 
 
-def _check(model: ModelSpec, layout: LayoutSpec, layers: int, beams: int) -> None:
+def _graph(
+    model: AnyModel, engine: EngineSpec, precision: PrecisionSpec, layout: LayoutSpec, beams: int, shape: Shape | None
+) -> Graph:
+    """The nodes of a transformer, or of a network for inputs of a shape."""
+    if isinstance(model, ModelSpec):
+        if shape is not None:
+            raise InfeasibleError(f"input_shape: {model.name} takes tokens: give input_len")
+        return build(model, engine, precision, layout.tp, layout.layer_split, beams)
+    try:
+        shape_after(model.layers, shape or model.input)
+    except ValueError as error:
+        raise InfeasibleError(
+            f"input_shape {text_of(shape or model.input)} does not suit {model.name}: {error}"
+        ) from None
+    return build_network(model, engine, precision, shape or model.input)
+
+
+def _check(model: AnyModel, layout: LayoutSpec, beams: int) -> None:
     """Refuse layouts and searches that the model cannot run."""
-    _check_divides(model, layout.tp)
+    layers = model.layer_count
+    if isinstance(model, ModelSpec):
+        _check_divides(model, layout.tp)
+    elif layout.tp > 1 or layout.layer_split > 1:
+        raise InfeasibleError(
+            f"{model.name} is a network of layers: only tp = 1 and layer_split = 1 are answered; use dp"
+        )
     if layout.tp > 1 and layout.layer_split > 1:
         raise InfeasibleError("tp and layer_split exclude each other: give one of them")
     if layout.layer_split > layers:
         raise InfeasibleError(f"layer_split = {layout.layer_split} exceeds the {layers} layers of {model.name}")
-    if beams > 1 and not (model.causal and model.head == "lm"):
+    if beams > 1 and model.head != "lm":
         raise InfeasibleError(f"num_beams = {beams}: {model.name} generates no text to search in")
 
 

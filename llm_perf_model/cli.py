@@ -17,6 +17,7 @@ from .api import answer
 from .breakdown import DETAILS, Detail
 from .capacity import Capacity
 from .errors import LlmPerfModelError, OutOfMemoryError, RequestError
+from .estimate import Estimate
 from .listing import KINDS, listing, show_spec
 from .report.document import FORMATS, Format, Report
 from .report.export import write_text
@@ -37,9 +38,10 @@ def infer(
     ep: int = 1,
     layer_split: int = 1,
     batch_size: int = 1,
-    input_len: int = 512,
+    input_len: int | None = None,
     output_len: int | None = None,
     num_beams: int = 1,
+    input_shape: str | None = None,
     flops_efficiency: float | None = None,
     hbm_memory_efficiency: float | None = None,
     pool_fraction: float | None = None,
@@ -70,9 +72,10 @@ def infer(
         ep: expert-parallel ranks; only 1 in this version
         layer_split: devices that hold consecutive layers each and work one after the other
         batch_size: sequences per replica
-        input_len: prompt tokens of a sequence
+        input_len: prompt tokens of a sequence (default: 512)
         output_len: generated tokens of a sequence, the first by the prefill (default: 32; an encoder: 1)
         num_beams: beams of a search; each step computes all of them, and the best one counts as output
+        input_shape: shape of a sample of a network, as 3,224,224 (default: that of its file)
         flops_efficiency: fraction of peak FLOP/s of all matrix products, in place of the engine's
         hbm_memory_efficiency: fraction of memory bandwidth of all kernels, in place of the engine's
         pool_fraction: share of the device's memory that the engine takes, in place of its own setting
@@ -93,11 +96,7 @@ def infer(
     detail, form, path = _detail(given.pop("breakdown", None)), given.pop("format"), given.pop("output", None)
     estimate = answer(Request.of(given))
     estimate.require_feasible()
-    report = replace(estimate.report(), data=estimate.to_dict(detail))
-    if detail is not None:
-        parts = estimate.breakdown(detail)
-        report = replace(report, tables=(*report.tables, *parts.tables), records=parts.records)
-    return _finish(report, form, path)
+    return _finish(_with_breakdown(estimate, detail), form, path)
 
 
 def memory(
@@ -109,9 +108,10 @@ def memory(
     tp: int = 1,
     layer_split: int = 1,
     batch_size: int = 1,
-    input_len: int = 512,
+    input_len: int | None = None,
     output_len: int | None = None,
     num_beams: int = 1,
+    input_shape: str | None = None,
     pool_fraction: float | None = None,
     format: str = "text",
     output: str | None = None,
@@ -127,9 +127,10 @@ def memory(
         tp: tensor-parallel ranks
         layer_split: devices that hold consecutive layers each and work one after the other
         batch_size: sequences per replica
-        input_len: prompt tokens of a sequence
+        input_len: prompt tokens of a sequence (default: 512)
         output_len: generated tokens of a sequence (default: 32; an encoder: 1)
         num_beams: beams of a search
+        input_shape: shape of a sample of a network, as 3,224,224 (default: that of its file)
         pool_fraction: share of the device's memory that the engine takes, in place of its own setting
         format: text, json, csv or markdown
         output: file to write instead of standard output
@@ -143,7 +144,7 @@ def list_(kind: str = "models", format: str = "text", output: str | None = None)
     """What the catalogue holds.
 
     Args:
-        kind: models, gpus, engines, precisions, kernels, collectives, powers, prices, tariffs or links
+        kind: models, networks, gpus, engines, precisions, kernels, collectives, powers, prices, tariffs or links
         format: text, json, csv or markdown
         output: file to write instead of standard output
     """
@@ -232,6 +233,15 @@ COMMANDS: dict[str, Callable[..., Report]] = {
     "validate": validate,
     "calibrate": calibrate,
 }
+
+
+def _with_breakdown(estimate: Estimate, detail: Detail | None) -> Report:
+    """The report of an estimate, with where its time goes if that is asked for."""
+    report = replace(estimate.report(), data=estimate.to_dict(detail))
+    if detail is None:
+        return report
+    parts = estimate.breakdown(detail)
+    return replace(report, tables=(*report.tables, *parts.tables), records=parts.records)
 
 
 def _paths(records: Any) -> list[str] | None:

@@ -205,7 +205,8 @@ class Estimate:
             return Bounds(None, None, "none: an engine with flat rates states a bound, not an estimate")
         if request.flops_efficiency is not None or request.hbm_memory_efficiency is not None:
             return Bounds(None, None, "none: the efficiencies were given, not fitted")
-        found = interval(case.engine, case.gpu, case.kernels, INTERVALS[metric], request.interval_level)
+        phase: PhaseName = INTERVALS[metric] if case.model.causal else "prefill"
+        found = interval(case.engine, case.gpu, case.kernels, phase, request.interval_level)
         factor, value = math.exp(found.half_width), getattr(self, metric)
         return Bounds(value / factor, value * factor, found.basis)
 

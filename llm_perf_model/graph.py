@@ -19,7 +19,11 @@ from .specs.ffn import Ffn, GatedFfn, MoeFfn, PlainFfn
 from .specs.model import LayerGroup, ModelSpec
 from .specs.precision import PrecisionSpec
 
-Role = Literal["embedding", "attention", "ffn", "norm", "head", "communication"]
+Role = Literal[
+    "embedding", "attention", "ffn", "norm", "head", "communication",
+    "convolution", "dense", "recurrent", "pool", "pass",
+]  # fmt: skip
+"""Part that a node belongs to: of a transformer, or of a network of layers."""
 
 
 @dataclass(frozen=True, slots=True)

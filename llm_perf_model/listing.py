@@ -16,6 +16,7 @@ from .specs.gpu import GpuSpec
 from .specs.kernels import KernelSpec
 from .specs.link import LinkSpec
 from .specs.model import ModelSpec
+from .specs.network import NetworkSpec, text_of
 from .specs.power import PowerSpec
 from .specs.precision import PrecisionSpec
 from .specs.price import PriceSpec, TariffSpec
@@ -28,6 +29,12 @@ def _model_row(spec: FileSpec) -> Row:
     assert isinstance(spec, ModelSpec)
     layers = sum(group.count for group in spec.layers)
     return spec.name, decimal(spec.parameters, ""), str(layers), str(spec.hidden), str(spec.vocab)
+
+
+def _network_row(spec: FileSpec) -> Row:
+    assert isinstance(spec, NetworkSpec)
+    adds = decimal(spec.multiply_adds, "") if spec.multiply_adds else "-"
+    return spec.name, decimal(spec.parameters, ""), adds, text_of(spec.input), spec.title
 
 
 def _gpu_row(spec: FileSpec) -> Row:
@@ -93,6 +100,7 @@ def _records(spec: CoefficientSpec) -> Row:
 
 KINDS: dict[str, tuple[type[FileSpec], Row, Callable[[FileSpec], Row]]] = {
     "models": (ModelSpec, ("model", "parameters", "layers", "hidden", "vocabulary"), _model_row),
+    "networks": (NetworkSpec, ("network", "parameters", "multiply-adds", "input", "title"), _network_row),
     "gpus": (GpuSpec, ("device", "year", "memory", "bandwidth", "16-bit tensor", "TDP"), _gpu_row),
     "engines": (EngineSpec, ("engine", "kind", "like", "rows fitted"), _engine_row),
     "precisions": (PrecisionSpec, ("precision", "B/weight", "B/activation", "B/cached", "title"), _precision_row),

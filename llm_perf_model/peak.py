@@ -106,7 +106,7 @@ def memory(a: Allocation, batch_size: Num, input_len: Num, output_len: Num) -> M
     """
     held = a.weights_bytes + a.comm_buffer_bytes + a.graph_bytes + a.context_bytes
     prompts, sequences = batch_size * (a.beams if a.beam_cache == "copied" else 1.0), batch_size * a.beams
-    workspace_bytes = _workspace_bytes(a, sequences)
+    workspace_bytes = _workspace_bytes(a, sequences, input_len + output_len)
     kv_prefill, kv_decode = _kv_bytes(a, batch_size, input_len, output_len)
     prompt = Batch.uniform(prompts, input_len, 0.0)
     step = Batch.uniform(sequences, 1.0, maximum(input_len + output_len - 2.0, 0.0))
@@ -208,13 +208,18 @@ def _tensors(a: Allocation, tokens: Num) -> Num:
     return count * where(each >= LARGE_BYTES, ceil(each / SEGMENT_BYTES) * SEGMENT_BYTES, each)
 
 
-def _workspace_bytes(a: Allocation, batch_size: Num) -> Num:
-    """A workspace for the tokens that it is meant for, or for those that fit beside the weights."""
+def _workspace_bytes(a: Allocation, sequences: Num, context: Num) -> Num:
+    """A workspace for the tokens that it is meant for, or for those that fit beside the weights.
+
+    A cache inside it counts as cache, so it is taken off here.
+    """
     if a.buffer is None:
         return 0.0
     free = a.capacity_bytes - a.weights_bytes - a.context_bytes - a.buffer.spare_bytes
-    tokens = minimum(batch_size * a.buffer.max_tokens, maximum(free, 0.0) / a.buffer.token_bytes)
-    return tokens * a.buffer.held_bytes
+    context = ceil(context / a.block_tokens) * a.block_tokens
+    meant = sequences * maximum(context, a.buffer.max_tokens)
+    tokens = minimum(meant, maximum(free, 0.0) / a.buffer.token_bytes)
+    return tokens * a.buffer.held_bytes - minimum(tokens, sequences * context) * a.buffer.cache_bytes
 
 
 def _pool(a: Allocation, base: Num, context: Num) -> Pool:

@@ -20,6 +20,7 @@ from .numeric import absolute, hypot, maximum, minimum
 from .ops.attention import FusedAttention, MaterialisedAttention
 from .ops.base import Cost
 from .ops.batch import Batch
+from .ops.convolution import Convolution
 from .ops.dense import Embedding, Linear
 from .ops.elementwise import Elementwise
 from .ops.moe import ExpertLinear
@@ -138,7 +139,7 @@ def step_s(node: Node, batch: Batch, cost: Cost, m: Machine) -> Step:
             start_s = start_s + wave_s
         case MaterialisedAttention() if m.has_blocks:
             memory_s = memory_s * maximum(1.0, m.attention_blocks / node.op.blocks(batch))
-        case Linear() if m.blocks:
+        case Linear() | Convolution() if node.kind in m.blocks:
             blocks = m.blocks[node.kind]
             compute_s = product_s(node.op.product(batch), blocks, m.sms)
             return Step(compute_s, memory_s, hypot(compute_s, memory_s), start_s + blocks.start_s)

@@ -16,6 +16,7 @@ from .peak import Memory, memory
 from .specs.catalog import load, names
 from .specs.gpu import GpuSpec
 from .specs.layout import LayoutSpec
+from .specs.model import ModelSpec
 from .specs.precision import PrecisionSpec
 from .units import binary_bytes
 
@@ -78,8 +79,9 @@ def worst_point(e: Estimate) -> Point:
 
 def alternatives(case: Case, point: Point) -> Alternatives:
     """Single changes with which the workload fits on the case's kind of engine."""
-    positions, a = case.model.max_positions, case.allocation
-    longest = max_input_len(a, point.batch_size, point.output_len, positions)
+    positions, a, tokens = case.model.max_positions, case.allocation, isinstance(case.model, ModelSpec)
+    output_len = point.output_len if case.model.causal else 0.0
+    longest = max_input_len(a, point.batch_size, output_len, positions) if tokens else 0.0
     return Alternatives(
         batch_size=int(max_batch_size(a, point.input_len, point.output_len)),
         input_len=int(longest),
@@ -91,7 +93,7 @@ def alternatives(case: Case, point: Point) -> Alternatives:
 
 
 def _splits(case: Case) -> bool:
-    return case.layout.tp == 1 and case.engine.kind in {"eager", "local"}
+    return isinstance(case.model, ModelSpec) and case.layout.tp == 1 and case.engine.kind in {"eager", "local"}
 
 
 def _fewest(case: Case, point: Point, layout: Callable[[int], LayoutSpec]) -> int | None:
@@ -131,10 +133,9 @@ def _holds(
     gpu: GpuSpec | None = None,
 ) -> bool:
     """Whether the case with a change can run and holds the workload."""
-    network = case.link if case.link is not None and case.link.kind == "network" else None
     parts = (case.model, gpu or case.gpu, case.engine, precision or case.precision, layout or case.layout)
     try:
-        changed = make_case(*parts, network, int(case.allocation.beams))
+        changed = make_case(*parts, case.given_link, int(case.allocation.beams))
     except InfeasibleError:
         return False
     return bool(memory_at(changed, point).fits)

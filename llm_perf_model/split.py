@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .case import Case
 from .graph import FLOAT32_BYTES, weights_bytes
+from .specs.model import ModelSpec
 from .types import Num
 
 BOUNDARY_TENSORS = 2.0
@@ -21,6 +22,7 @@ def split_allocated_bytes(case: Case, batch_size: Num, input_len: Num) -> Num:
     to the embedding and lies there anyway. Shape: broadcast.
     """
     model, b = case.model, case.precision.activation_bytes
+    assert isinstance(model, ModelSpec), "a layer split is one of a transformer"
     cast_bytes = FLOAT32_BYTES if model.wide_logits else 0.0
     returned_bytes = 0.0 if model.tied_embeddings else cast_bytes or b
     boundary_bytes = BOUNDARY_TENSORS * case.layout.layer_split * model.hidden * b

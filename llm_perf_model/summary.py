@@ -10,6 +10,8 @@ from .estimate import Estimate
 from .generate import Phase
 from .report.document import Report, Table
 from .specs.layout import LayoutSpec
+from .specs.model import ModelSpec
+from .specs.network import NetworkSpec, text_of
 from .types import Num
 from .units import binary_bytes, decimal, dollars, interval_of_seconds, percent, seconds
 
@@ -28,9 +30,22 @@ def title(e: Estimate) -> str:
     split = _split(case.layout) if case.layout.ranks > 1 else ""
     return (
         f"{case.model.name} on {devices}{split}, {case.engine.name}, {case.precision.name}\n"
-        f"batch {span(e.workload.batch_size, _count)}, {span(e.workload.input_len, _count)} tokens in, "
-        f"{span(e.workload.output_len, _count)} out"
+        f"batch {span(e.workload.batch_size, _count)}, {_lengths(e)}"
     )
+
+
+def _lengths(e: Estimate) -> str:
+    """Tokens in and out, or the shape of a sample."""
+    if isinstance(e.case.model, NetworkSpec):
+        return f"samples of {text_of(e.request.input_shape or e.case.model.input)}"
+    return f"{span(e.workload.input_len, _count)} tokens in, {span(e.workload.output_len, _count)} out"
+
+
+def made_by(e: Estimate) -> str:
+    """Word for what an estimate makes."""
+    if isinstance(e.case.model, NetworkSpec):
+        return "sample"
+    return "output token" if e.case.model.causal else "sequence"
 
 
 def _split(layout: LayoutSpec) -> str:
@@ -84,7 +99,7 @@ def _memory(e: Estimate) -> Table:
 def _notes(e: Estimate) -> tuple[str, ...]:
     fits = np.asarray(e.fits)
     verdict = "fits" if fits.all() else "does NOT fit" if not fits.any() else f"fits at {fits.mean():.0%} of the points"
-    made = "output token" if e.case.model.causal else "sequence"
+    made = made_by(e)
     notes = [
         f"{verdict}; largest batch {span(e.max_batch_size, _count)}",
         f"{span(e.throughput_tokens_per_s, lambda v: decimal(v, ''))} {made}s/s",
@@ -97,14 +112,15 @@ def _notes(e: Estimate) -> tuple[str, ...]:
 
 def _energy_and_cost(e: Estimate) -> Table:
     """Joules, watts and dollars, and whose price they rest on."""
-    made = "output token" if e.case.model.causal else "sequence"
+    made = made_by(e)
     convention = " (design power x time)" if e.request.energy_convention == "tdp" else ""
     rows = [
         (f"energy per {made}{convention}", span(e.energy_per_token_j, lambda value: decimal(value, "J"))),
         ("mean power of all devices", span(e.power_w, lambda value: decimal(value, "W"))),
     ]
     if e.cost is not None:
-        rows.append(("a million input tokens", span(e.cost.usd_per_million_input_tokens, dollars)))
+        inputs = "input tokens" if isinstance(e.case.model, ModelSpec) else "samples"
+        rows.append((f"a million {inputs}", span(e.cost.usd_per_million_input_tokens, dollars)))
         if e.case.model.causal:
             rows.append(("a million output tokens", span(e.cost.usd_per_million_output_tokens, dollars)))
         if e.cost.price.usd_per_kwh:

@@ -111,6 +111,7 @@ def _is_final_and_exported(cls: type[Any]) -> bool:
 
 _OP_FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "window": windows(),
+    "groups": st.sampled_from((1.0, 2.0, 4.0)),
     "ranks": st.sampled_from((2.0, 4.0, 8.0)),
     "side_rows": st.lists(wholes(1, 64), max_size=2).map(tuple),
     "weights": wholes(0, 64),
@@ -118,6 +119,10 @@ _OP_FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "experts": wholes(8, 96),
     "experts_per_token": wholes(1, 8),
 }
+_OWN_FIELDS: dict[tuple[str, str], st.SearchStrategy[Any]] = {
+    ("Convolution", "window"): st.sampled_from((1.0, 9.0, 25.0, 49.0)),
+}
+"""Fields of a class that mean something else elsewhere."""
 
 
 @cache
@@ -125,12 +130,14 @@ def ops(cls: type[AbstractOp]) -> st.SearchStrategy[AbstractOp]:
     """Operators of a class, field by field: a new class needs no entry here unless its fields are odd."""
     hints = get_type_hints(cls)
     names = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
-    return st.builds(cls, **{name: _op_field(name, hints[name]) for name in names})
+    return st.builds(cls, **{name: _op_field(cls, name, hints[name]) for name in names})
 
 
-def _op_field(name: str, hint: object) -> st.SearchStrategy[Any]:
+def _op_field(cls: type[AbstractOp], name: str, hint: object) -> st.SearchStrategy[Any]:
     if hint is bool:
         return st.booleans()
+    if (cls.__name__, name) in _OWN_FIELDS:
+        return _OWN_FIELDS[cls.__name__, name]
     if name in _OP_FIELDS:
         return _OP_FIELDS[name]
     if name.endswith("_bytes"):

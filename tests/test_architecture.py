@@ -25,6 +25,7 @@ from llm_perf_model.specs.catalog import names
 from llm_perf_model.specs.engine import EngineSpec
 from llm_perf_model.specs.gpu import GpuSpec
 from llm_perf_model.specs.model import ModelSpec
+from llm_perf_model.specs.network import NetworkSpec
 
 PACKAGE = llm_perf_model.__name__
 ROOT = Path(llm_perf_model.__file__).resolve().parent
@@ -49,6 +50,7 @@ RANKS = {
     "cost": 3,
     "machine": 4,
     "blocks": 4,
+    "layers": 4,
     "exchange": 4,
     "energy": 4,
     "liveness": 4,
@@ -153,10 +155,12 @@ def test_rooms_of_the_same_rank_do_not_know_each_other(room: str, others: set[st
             assert {_room(name) for name in _own_imports(module)} & others == set(), module
 
 
-def test_only_the_graph_the_machine_and_what_allocates_join_specs_and_ops() -> None:
+def test_only_graphs_the_machine_and_what_allocates_join_specs_and_ops() -> None:
     """And records of timed operators, which are nodes without a graph."""
     joining = {module for module in FILES if {"specs", "ops"} <= {_room(name) for name in _own_imports(module)}}
-    assert joining == {"graph", "machine", "liveness", "allocation", "validation.operators", "validation.stacks"}
+    assert joining == {
+        "graph", "layers", "machine", "liveness", "allocation", "validation.operators", "validation.stacks"
+    }  # fmt: skip
 
 
 @EVERY_MODULE
@@ -175,8 +179,8 @@ def test_rooms_of_libraries_exist() -> None:
 # Vocabulary.
 
 _GENERIC = """
-ada attention base cache code coder dynamic eager encoder fast forward fused generic gpu inference large llm medium mha
-mini mqa neo pro server serving small test
+ada attention base cache cnn code coder custom dynamic eager encoder fast fcn forward fused generic gpu inference large
+llm lstm medium mha mini mqa neo pro server serving small test
 """
 GENERIC = set(_GENERIC.split())
 """Words in catalogue names that name no product."""
@@ -199,7 +203,10 @@ ALLOWED: dict[str, set[str]] = {
 @cache
 def _products() -> set[str]:
     words = {
-        word for kind in (ModelSpec, GpuSpec, EngineSpec) for name in names(kind) for word in re.split(r"[-.]", name)
+        word
+        for kind in (ModelSpec, NetworkSpec, GpuSpec, EngineSpec)
+        for name in names(kind)
+        for word in re.split(r"[-.]", name)
     }
     return {word for word in words if re.search(r"[a-z]{2}|^[a-z]+\d", word)} - GENERIC | COMPANIES
 
@@ -226,7 +233,7 @@ def _words(text: str) -> set[str]:
 
 
 def test_words_of_products_are_known() -> None:
-    assert {"a100", "h100", "rtx", "llama", "gpt3", "fastertransformer", "mi300x", "vllm"} <= _products()
+    assert {"a100", "h100", "rtx", "llama", "gpt3", "fastertransformer", "mi300x", "vllm", "resnet50"} <= _products()
 
 
 @EVERY_MODULE
@@ -369,14 +376,15 @@ SUFFIX = re.compile(
     r"|usd|usd_per_hour|usd_per_gpu_hour|usd_per_kwh|usd_per_request)$"
 )
 _COUNTS = """
-activation_vectors attention_blocks attention_window batch batch_size beams bias blocks bundles cache_tensors columns
-comm_steps concurrency count d_in d_out decode_steps depth deviation deviations devices dp ep error estimated
-executions experts experts_per_token exposed_exponentials fast_head_dims groups half_width half_widths head_dim
-heads hidden high intermediate interval_level kernels key_rows kv_heads launch_year layer_split learned_rows line
-links logit_cap low max_batch_size max_context max_positions mean measured median n n_devices new noise norms
-num_beams overallocation p90 parameters pass_sequences passes past position_rows pp pue query_rows ranks requests
-rows score_rows seqs shared_intermediate side_rows sizes sms splits stages steps tensors text_columns token_types
-touches tp value values vocab weights width window working_ranks worst
+activation_vectors attention_blocks attention_window batch batch_size beams bias blocks bundles cache_tensors channels
+columns comm_steps concurrency count d_in d_out decode_steps depth deviation deviations devices dilation dp ep error
+estimated executions experts experts_per_token exposed_exponentials extra fast_head_dims features filters groups
+half_width half_widths head_dim heads hidden high in_channels in_values input input_shape intermediate interval_level
+kernel kernels key_rows kv_heads launch_year layer_count layer_split layers learned_rows line links logit_cap low
+max_batch_size max_context max_positions mean measured median multiply_adds n n_devices new noise norms num_beams
+out_channels overallocation p90 padding parameters pass_sequences passes past position_rows positions pp pue query_rows
+ranks requests rows score_rows seqs shared_intermediate side_rows sizes sms splits stages steps stride tensors
+text_columns token_types touches tp value values vocab weights width window working_ranks worst
 """
 COUNTS = set(_COUNTS.split())
 """Numbers without a unit: counts, shapes, dimensionless, and tokens or positions by another word."""
@@ -435,6 +443,7 @@ def test_numeric_fields_are_found() -> None:
         ("Linear", "d_in"), ("EngineSpec", "kernel_start_s"), ("Node", "kernels"), ("Line", "time_s"),
         ("Live", "token_bytes"), ("Pool", "tokens"), ("Allocation", "overallocation"), ("Alternatives", "devices"),
         ("Cost", "usd_per_request"), ("Offer", "usd_per_hour"), ("TariffSpec", "pue"), ("PowerSpec", "idle_fraction"),
+        ("Conv", "stride"), ("Convolution", "in_values"), ("NetworkSpec", "multiply_adds"), ("Request", "input_shape"),
     } <= set(NUMBERS)  # fmt: skip
     assert not {name for _, name in NUMBERS} & {"name", "title", "kind", "op", "layout", "sources", "fits"}
     assert ("Linear", "bias") not in NUMBERS

@@ -22,6 +22,7 @@ from llm_perf_model.specs.gpu import GpuSpec
 from llm_perf_model.specs.kernels import KernelSpec
 from llm_perf_model.specs.link import LinkSpec
 from llm_perf_model.specs.model import ModelSpec
+from llm_perf_model.specs.network import NetworkSpec
 from llm_perf_model.specs.power import PowerSpec
 from llm_perf_model.specs.precision import PrecisionSpec
 from llm_perf_model.specs.price import PriceSpec, TariffSpec
@@ -79,6 +80,8 @@ def test_loads_are_cached(kind: type[FileSpec]) -> None:
         (TariffSpec, "US_industrial", "us-industrial"),
         (LinkSpec, "NVLink 3", "nvlink-3"),
         (LinkSpec, "nvlink3", "nvlink-3"),
+        (NetworkSpec, "ResNet18", "resnet18"),
+        (NetworkSpec, "MobileNetV3 Large", "mobilenet-v3-large"),
         (ModelSpec, "TEST_13B", "test-13b"),
         (ModelSpec, "Llama-3.1-8B", "llama-3.1-8b"),
         (ModelSpec, "llama 3.1 8b", "llama-3.1-8b"),

@@ -168,10 +168,33 @@ def test_a_model_may_be_given_by_position(run: Run) -> None:
 
 def test_defaults_of_the_flags_are_those_of_a_request() -> None:
     for name, parameter in inspect.signature(infer).parameters.items():
-        if name in Request.model_fields and name not in {"model", "output_len"}:
+        if name in Request.model_fields and name not in {"model", "input_len", "output_len"}:
             assert parameter.default == Request.model_fields[name].default
-    assert "(default: 32; an encoder: 1)" in str(infer.__doc__)
+    for command in (infer, memory):
+        assert "(default: 32; an encoder: 1)" in str(command.__doc__)
+        assert "input_len: prompt tokens of a sequence (default: 512)" in str(command.__doc__)
     assert Request.model_fields["output_len"].default == 32
+    assert Request.model_fields["input_len"].default == 512
+
+
+@pytest.mark.parametrize("shape", ["3,160,160", "3x160x160", "[3,160,160]", "(3, 160, 160)"])
+def test_a_network_takes_the_shape_of_a_sample(run: Run, shape: str) -> None:
+    for command in ("infer", "memory"):
+        code, out, err = run(command, "--model", "resnet18", "--input_shape", shape, "--batch_size", "4")
+        assert (code, err) == (0, "")
+        assert "batch 4, samples of 3 x 160 x 160" in out
+    answer = json.loads(run("infer", "resnet18", "--input_shape", shape, "--format", "json").out)
+    assert answer["request"]["input_shape"] == [3, 160, 160]
+    assert answer["total_s"] == lpm.estimate("resnet18", input_shape=(3, 160, 160)).total_s
+
+
+def test_flags_that_a_network_does_not_take(run: Run) -> None:
+    _assert_refused(run("infer", "resnet18", "--input_len", "512"), "resnet18 takes samples, not tokens")
+    _assert_refused(run("infer", "resnet18", "--output_len", "2"), "resnet18 generates nothing")
+    _assert_refused(run("infer", "resnet18", "--tp", "2"), "only tp = 1 and layer_split = 1")
+    _assert_refused(run("infer", "resnet18", "--input_shape", "64"), "must be one to three whole numbers")
+    _assert_refused(run("infer", "test-13b", "--input_shape", "3,4,4"), "test-13b takes tokens")
+    _assert_refused(run("infer", "resnet17"), "unknown network 'resnet17'", "resnet18")
 
 
 def test_any_spelling_of_names(run: Run) -> None:
@@ -225,7 +248,7 @@ def test_memory_echoes_every_flag(run: Run) -> None:
     request = json.loads(run(*MEMORY, "--format", "json").out)["request"]
     flags = inspect.signature(memory).parameters.keys() - {"format", "output"}
     assert flags <= request.keys()
-    for name in flags - {"model", "output_len"}:
+    for name in flags - {"model", "input_len", "output_len"}:
         assert inspect.signature(memory).parameters[name].default == Request.model_fields[name].default
 
 
@@ -486,6 +509,7 @@ def test_list_without_a_kind_is_of_models(run: Run) -> None:
     ("name", "field"),
     [
         ("test-13b", "hidden"),
+        ("resnet18", "multiply_adds"),
         ("a5000", "tdp_w"),
         ("fastertransformer", "memory_ratio"),
         ("ideal", "gemm_compute_efficiency"),

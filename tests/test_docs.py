@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from pydantic import BaseModel
@@ -29,6 +29,7 @@ from llm_perf_model.intervals import Interval
 from llm_perf_model.machine import Connection
 from llm_perf_model.ops.base import AbstractOp, Cost, Live, Product
 from llm_perf_model.ops.batch import Batch, Group
+from llm_perf_model.ops.elementwise import Elementwise
 from llm_perf_model.peak import Memory, Pool
 from llm_perf_model.rates import AttentionRate, BlockRate, Exchange, Machine, OneKernel, PassRate, Power, Rate
 from llm_perf_model.roofline import Run, Step, Timing, Totals, Work
@@ -39,6 +40,8 @@ from llm_perf_model.specs.catalog import names as catalogue
 from llm_perf_model.specs.collective import CollectiveSpec
 from llm_perf_model.specs.engine import EngineSpec
 from llm_perf_model.specs.kernels import KernelSpec
+from llm_perf_model.specs.network import Layer, NetworkSpec
+from llm_perf_model.specs.network import Pool as NetworkPool
 from llm_perf_model.specs.power import PowerSpec
 from llm_perf_model.specs.request import Request
 from llm_perf_model.specs.workload import WorkloadSpec
@@ -186,19 +189,53 @@ def test_shown_output_is_what_the_command_prints(block: Block) -> None:
 REFUSED = [block for page in PAGES for block in blocks(page, "refused")]
 
 
-def test_the_page_of_memory_shows_what_does_not_fit() -> None:
-    assert any(block.page == ROOT / "docs" / "memory.md" for block in REFUSED)
+@pytest.mark.parametrize("name", ["memory.md", "networks.md"])
+def test_pages_show_what_is_refused(name: str) -> None:
+    assert any(block.page == ROOT / "docs" / name for block in REFUSED)
 
 
 @pytest.mark.parametrize("block", REFUSED, ids=lambda block: block.text.splitlines()[0][2:60])
 def test_a_shown_refusal_is_what_the_command_prints(block: Block) -> None:
-    """Data on standard output, one line on standard error, exit status 1."""
+    """One line on standard error, exit status 1; with `--format json` data on standard output."""
     first, shown = block.text.split("\n", 1)
     command = [sys.executable, *first.removeprefix("$ python ").split()]
     done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stdout + done.stderr == shown
-    assert done.stderr == f"error: {json.loads(done.stdout)['error']}\n"
+    if "--format json" in first:
+        assert done.stderr == f"error: {json.loads(done.stdout)['error']}\n"
+    else:
+        assert (done.stdout, done.stderr.count("\n")) == ("", 1)
+
+
+# Networks
+
+COUNTED = re.compile(r"^\| `([\w-]+)` \| ([\d,]+) \| ([\d,]+) \| ([\d,]+) \| (.+) \|$", re.MULTILINE)
+"""Network, parameters built and published, multiply-adds built and published."""
+
+
+def test_the_page_of_networks_counts_every_network() -> None:
+    text = (ROOT / "docs" / "networks.md").read_text(encoding="utf-8")
+    rows = {name: cells for name, *cells in COUNTED.findall(text)}
+    assert set(rows) == set(catalogue(NetworkSpec))
+    for name, (built, published, work, printed) in rows.items():
+        e = lpm.estimate(name, engine="ideal")
+        assert isinstance(e.case.model, NetworkSpec)
+        assert (built, published) == (f"{parameters(e.case.graph):,.0f}", f"{e.case.model.parameters:,.0f}")
+        assert work == f"{multiply_adds(e):,.0f}"
+        stated = e.case.model.multiply_adds
+        assert printed == ("not published" if stated is None else f"{stated / 1e9:.3f} G")
+
+
+def test_the_page_of_networks_has_every_kind_of_layer() -> None:
+    text = (ROOT / "docs" / "networks.md").read_text(encoding="utf-8")
+    kinds = {word for cls in layer_kinds() for word in get_args(cls.model_fields["kind"].annotation)}
+    assert kinds <= set(re.findall(r"`(\w+)`", "".join(re.findall(r"^\| ([^|]+) \|", text, re.MULTILINE))))
+
+
+def layer_kinds() -> tuple[type[BaseModel], ...]:
+    union, _ = get_args(Layer)
+    return get_args(union)
 
 
 def test_the_readme_has_the_two_commands() -> None:
@@ -324,7 +361,7 @@ CLASSES: list[type] = [
     Score, OperatorScore, Unmapped, Validation, Errors, CrossValidation, Pool, Allocation, Buffer, Point, Alternatives,
     lpm.Capacity, Power, money.Price, money.Cost,
 ]  # fmt: skip
-HEADINGS = {money.Cost: "Cost in US dollars"}
+HEADINGS = {money.Cost: "Cost in US dollars", NetworkPool: "Pool of a network"}
 """Heading of a class whose name another class has too."""
 
 
@@ -380,6 +417,13 @@ def test_every_json_key_is_named() -> None:
         answer = lpm.estimate("test-13b", engine=engine, tp=2).to_dict("ops")
         keys = set(json_keys(json.loads(json.dumps(answer))))
         assert keys <= named | {word.lower() for word, _ in FOLDERS.values()}
+
+
+@pytest.mark.parametrize("name", catalogue(NetworkSpec))
+def test_every_json_key_of_a_network_is_named(name: str) -> None:
+    named = {name for table in tables().values() for name in table}
+    answer = lpm.estimate(name, engine="generic-fused").to_dict("ops")
+    assert set(json_keys(json.loads(json.dumps(answer)))) <= named | {word.lower() for word, _ in FOLDERS.values()}
 
 
 @pytest.mark.parametrize("engine", ["hf-transformers", "vllm"])
@@ -555,8 +599,39 @@ def test_the_added_models_are_a_plain_one_one_with_experts_and_an_encoder(change
     assert encoder.memory.kv_cache_bytes == 0.0
 
 
+def test_the_added_network_has_its_published_counts(changed: Path) -> None:
+    (path,) = additions("network_configs")
+    e = lpm.estimate(str(changed / path), engine="generic-fused", batch_size=8)
+    assert isinstance(e.case.model, NetworkSpec)
+    assert parameters(e.case.graph) == e.case.model.parameters
+    assert multiply_adds(e) == pytest.approx(e.case.model.multiply_adds, rel=0.01)
+    code = f"import llm_perf_model as lpm; print(lpm.estimate('{Path(path).stem}', batch_size=8).total_s > 0.0)"
+    assert run(changed, code).split() == ["True"]
+
+
+def multiply_adds(e: lpm.Estimate) -> float:
+    """Of one sample, in products."""
+    one = Batch.uniform(1.0, 1.0, 0.0)
+    return sum(n.count * float(n.op.cost(one).flops) / 2.0 for n in e.case.graph if not isinstance(n.op, Elementwise))
+
+
+def test_the_added_layer_is_a_pass_of_the_larger_map(changed: Path) -> None:
+    spelled = re.search(r'`(\{"kind": "upsample".*?\})`', (ROOT / "docs" / "adding.md").read_text(encoding="utf-8"))
+    assert spelled is not None
+    data = json.loads((ROOT / "network_configs" / "resnet18.json").read_text(encoding="utf-8"))
+    data["layers"].insert(2, json.loads(spelled[1]))
+    (changed / "upsampled.json").write_text(json.dumps(data), encoding="utf-8")
+    code = (
+        "import llm_perf_model as lpm\n"
+        "e = lpm.estimate('upsampled.json', engine='generic-fused')\n"
+        "node = next(n for n in e.case.graph if n.name == '2.upsample')\n"
+        "print(node.role, node.op.width, node.op.passes, e.total_s > 0.0)"
+    )
+    assert run(changed, code).split() == ["pass", str(64.0 * 112 * 112), "1.25", "True"]
+
+
 def test_the_added_files_answer_by_name(changed: Path) -> None:
-    kinds = [kind for kind in FOLDERS if kind not in {KernelSpec, CollectiveSpec, PowerSpec}]
+    kinds = [kind for kind in FOLDERS if kind not in {KernelSpec, CollectiveSpec, PowerSpec, NetworkSpec}]
     given = {FOLDERS[kind][0].lower(): Path(added(changed, FOLDERS[kind][1])).stem for kind in kinds}
     asked = {**given, "tp": 2, "batch_size": 1, "input_len": 64, "output_len": 8, "gpu": "a100-sxm-80gb"}
     assert float(run(changed, f"import llm_perf_model as lpm; print(lpm.estimate(**{asked!r}).total_s)")) > 0.0
@@ -675,7 +750,7 @@ def test_the_added_records_are_scored(changed: Path) -> None:
 def test_the_added_operator_counts_its_work(changed: Path) -> None:
     code = (
         "from llm_perf_model.ops.batch import Batch\n"
-        "from llm_perf_model.ops.convolution import ShortConvolution\n"
+        "from llm_perf_model.ops.short_convolution import ShortConvolution\n"
         "cost = ShortConvolution(4096.0, 4.0, 2.0, 2.0).cost(Batch.uniform(2.0, 8.0, 0.0))\n"
         "print(cost.flops, cost.hbm_bytes)"
     )

@@ -13,6 +13,7 @@ from llm_perf_model.ops.attention import CacheConcat, FusedAttention, Materialis
 from llm_perf_model.ops.base import AbstractOp, Cost, Live
 from llm_perf_model.ops.batch import UNLIMITED, Batch, Group
 from llm_perf_model.ops.collective import AllGather, AllReduce, Transfer
+from llm_perf_model.ops.convolution import Convolution
 from llm_perf_model.ops.dense import Embedding, Linear
 from llm_perf_model.ops.elementwise import Elementwise
 from llm_perf_model.ops.moe import ExpertLinear
@@ -42,7 +43,7 @@ def counts_all_pairs(op: AbstractOp) -> bool:
 
 
 def test_every_operator_module_is_found() -> None:
-    dense = {Linear, Embedding, Elementwise, ExpertLinear}
+    dense = {Linear, Convolution, Embedding, Elementwise, ExpertLinear}
     attention = {FusedAttention, MaterialisedAttention, CacheConcat}
     assert dense | attention | {AllReduce, AllGather, Transfer} <= set(op_types())
 
@@ -157,6 +158,7 @@ LIVE_BY_HAND: list[tuple[AbstractOp, Live]] = [
     (Linear(3.0, 5.0, weight_bytes=1.0, activation_bytes=2.0), Live((3 + 5) * 2.0)),
     (Linear(3.0, 5.0, 1.0, 2.0, last_only=True), Live(3 * 2.0, 5 * 2.0)),
     (Linear(3.0, 5.0, 1.0, 2.0, input_bytes=1.0), Live((3 + 5) * 2.0)),
+    (Convolution(3.0, 5.0, 9.0, 4.0, 48.0, 1.0, weight_bytes=1.0, activation_bytes=2.0), Live((48 + 20) * 2.0)),
     (Embedding(100.0, (50.0,), 8.0, 4.0, weight_bytes=2.0, activation_bytes=2.0), Live(8 * 2.0)),
     (Elementwise(8.0, 3.0, 2.0), Live(8 * 3 * 2.0)),
     (Elementwise(8.0, 3.0, 2.0, last_only=True), Live(sequence_bytes=8 * 3 * 2.0)),

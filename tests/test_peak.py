@@ -489,9 +489,18 @@ def test_a_workspace_stays_within_what_is_free(case: Case, lengths: Lengths, cap
     if a.buffer is None:
         assert m.workspace_bytes == 0.0
     else:
-        assert m.workspace_bytes <= lengths[0] * a.buffer.max_tokens * a.buffer.held_bytes * (1.0 + 1e-12)
+        meant = max(a.buffer.max_tokens, lengths[1] + lengths[2])
+        assert 0.0 <= m.workspace_bytes <= lengths[0] * meant * a.buffer.held_bytes * (1.0 + 1e-12)
         free = max(capacity_bytes - a.weights_bytes - a.context_bytes - a.buffer.spare_bytes, 0.0)
         assert m.workspace_bytes <= free * (1.0 + 1e-12)
+
+
+def test_a_cache_inside_a_workspace_counts_once() -> None:
+    """13B with 1,024 + 32 tokens: vectors and scores of 1,056 tokens, and their cache, in one buffer."""
+    m = lpm.estimate("test-13b", engine="deepspeed-inference", input_len=1024, output_len=32).memory
+    vectors, scores, cached = 16 * 5120, 2 * 40 * 1024, 2 * 40 * 5120
+    assert m.kv_cache_bytes == 2 * 1056 * cached
+    assert m.workspace_bytes == 2 * 1056 * (vectors + scores)
 
 
 # By hand, and as measured.

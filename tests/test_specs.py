@@ -25,6 +25,7 @@ from llm_perf_model.specs.kernels import KernelSpec
 from llm_perf_model.specs.layout import LayoutSpec
 from llm_perf_model.specs.link import LinkSpec
 from llm_perf_model.specs.model import ModelSpec
+from llm_perf_model.specs.network import NetworkSpec
 from llm_perf_model.specs.power import PowerSpec
 from llm_perf_model.specs.precision import PrecisionSpec
 from llm_perf_model.specs.price import PriceSpec, TariffSpec
@@ -52,6 +53,19 @@ MODEL: Data = {
         }
     ],
     "parameters": 114e3,
+    "assumed": EVERYTHING,
+}
+NETWORK: Data = {
+    "name": "tiny",
+    "title": "Three layers",
+    "input": [3, 8, 8],
+    "layers": [
+        {"kind": "conv", "channels": 4, "kernel": 3, "padding": 1},
+        {"kind": "residual", "body": [{"kind": "conv", "channels": 4, "kernel": 1}]},
+        {"kind": "global_pool"},
+    ],
+    "parameters": 124,
+    "multiply_adds": 7936,
     "assumed": EVERYTHING,
 }
 GPU: Data = {
@@ -189,6 +203,7 @@ TARIFF: Data = {
 }
 DOCUMENTS: dict[type[FileSpec], Data] = {
     ModelSpec: MODEL,
+    NetworkSpec: NETWORK,
     GpuSpec: GPU,
     EngineSpec: ENGINE,
     PrecisionSpec: PRECISION,
@@ -313,6 +328,13 @@ def test_unknown_key_inside_a_part_names_the_near_field_of_that_part(
 
 
 STRICT = [
+    (NetworkSpec, "input", [3, 8, 8, 8]),
+    (NetworkSpec, "input", []),
+    (NetworkSpec, "input.0", 0),
+    (NetworkSpec, "input.0", 3.0),
+    (NetworkSpec, "layers", []),
+    (NetworkSpec, "layers.0.kind", "convolution"),
+    (NetworkSpec, "parameters", 0),
     (ModelSpec, "hidden", "64"),
     (ModelSpec, "hidden", 64.0),
     (ModelSpec, "hidden", 64.5),
@@ -409,6 +431,7 @@ def test_value_of_the_wrong_type_or_range_is_refused_by_its_path(
     ("kind", "path"),
     [
         (ModelSpec, "parameters"),
+        (NetworkSpec, "multiply_adds"),
         (GpuSpec, "tdp_w"),
         (EngineSpec, "step_s"),
         (CollectiveSpec, "hop_cycles"),
@@ -440,6 +463,7 @@ def test_one_efficiency_is_a_fair_value() -> None:
         (GpuSpec, "a100-sxm-40gb"),
         (GpuSpec, "mi300x-oam-192gb"),
         (ModelSpec, "test-13b"),
+        (NetworkSpec, "resnet18"),
         (EngineSpec, "fastertransformer"),
         (PrecisionSpec, "w16a16"),
         (LinkSpec, "nvlink-3"),

@@ -114,6 +114,9 @@ def inherited(data: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Any
 
 
 def _is_number(value: object) -> bool:
+    """Whether a value is a number, or a list of them."""
+    if isinstance(value, tuple | list):
+        return bool(value) and all(_is_number(item) for item in value)
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 

@@ -19,6 +19,7 @@ from .gpu import GpuSpec
 from .kernels import KernelSpec
 from .link import LinkSpec
 from .model import ModelSpec
+from .network import NetworkSpec
 from .power import PowerSpec
 from .precision import PrecisionSpec
 from .price import PriceSpec, TariffSpec
@@ -28,6 +29,7 @@ S = TypeVar("S", bound=FileSpec)
 
 FOLDERS: dict[type[FileSpec], tuple[str, str]] = {
     ModelSpec: ("model", "model_configs"),
+    NetworkSpec: ("network", "network_configs"),
     GpuSpec: ("GPU", "gpu_configs"),
     EngineSpec: ("engine", "engine_configs"),
     PrecisionSpec: ("precision", "precision_configs"),

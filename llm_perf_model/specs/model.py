@@ -64,6 +64,11 @@ class ModelSpec(FileSpec):
             yield "position_rows", "learned positions need position_rows or max_positions"
 
     @property
+    def layer_count(self) -> int:
+        """Layers of all groups."""
+        return sum(group.count for group in self.layers)
+
+    @property
     def learned_rows(self) -> int:
         """Rows of the position table that is stored as weights."""
         return (self.position_rows or self.max_positions or 0) if self.position == "learned" else 0

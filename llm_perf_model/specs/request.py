@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal, Self, get_args
 
@@ -15,17 +16,18 @@ from .engine import EngineSpec
 from .gpu import GpuSpec
 from .link import LinkSpec
 from .model import ModelSpec
+from .network import NetworkSpec
 from .precision import PrecisionSpec
 from .price import PriceSpec, TariffSpec
 from .quantities import Amount, Fraction, Overhead, Share, Single, Watts, Whole, shortened
 from .workload import WorkloadSpec
 
 
-def _named(kind: type[FileSpec]) -> PlainValidator:
-    """Accepts a spec of the kind, or text; a command line turns the name `70` into a number."""
+def _named(*kinds: type[FileSpec]) -> PlainValidator:
+    """Accepts a spec of the kinds, or text; a command line turns the name `70` into a number."""
 
     def check(value: object) -> object:
-        if isinstance(value, kind | str):
+        if isinstance(value, (*kinds, str)):
             return value
         if value is True:
             raise ValueError("is given without a value; give a name, an alias or a path to a JSON file")
@@ -40,6 +42,19 @@ LEVELS: Final = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 """Levels of intervals: how often a measurement lies inside."""
 
 DEFAULT_LEVEL: Final = 0.8
+
+LONGEST_SHAPE: Final = 3
+
+
+def _shape(value: object) -> tuple[int, ...]:
+    """Whole numbers, as a list or as text: `3,224,224` or `3x224x224`."""
+    if isinstance(value, str) and re.fullmatch(r"\d+(\s*[x,]\s*\d+)*", value.strip()):
+        value = [int(item) for item in re.split(r"[x,]", value)]
+    whole = isinstance(value, list | tuple) and all(type(item) is int and item >= 1 for item in value)
+    shape: tuple[int, ...] = tuple(value) if whole else ()  # type: ignore[arg-type]
+    if not 1 <= len(shape) <= LONGEST_SHAPE:
+        raise ValueError(f"is {shortened(value)}; must be one to three whole numbers, as 3,224,224")
+    return shape
 
 
 EnergyConvention = Literal["power", "tdp"]
@@ -74,7 +89,7 @@ class Request(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
-    model: Annotated[ModelSpec | str, _named(ModelSpec)]
+    model: Annotated[ModelSpec | NetworkSpec | str, _named(ModelSpec, NetworkSpec)]
     gpu: Annotated[GpuSpec | str, _named(GpuSpec)] = "a100-sxm-40gb"
     engine: Annotated[EngineSpec | str, _named(EngineSpec)] = "fastertransformer"
     precision: Annotated[PrecisionSpec | str, _named(PrecisionSpec)] = "w16a16"
@@ -88,6 +103,8 @@ class Request(BaseModel):
     input_len: Whole = 512.0
     output_len: Whole = 32.0
     num_beams: Single = 1
+    input_shape: Annotated[tuple[int, ...], PlainValidator(_shape)] | None = None
+    """Shape of a sample of a network; None: that of its file."""
     flops_efficiency: Fraction | None = None
     hbm_memory_efficiency: Fraction | None = None
     pool_fraction: Share | None = None
@@ -153,7 +170,7 @@ def _plain(value: Any) -> Any:
         return value.name
     if isinstance(value, np.ndarray):
         return value.tolist()
-    return value
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _whole(value: Any) -> Any:

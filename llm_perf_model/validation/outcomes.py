@@ -52,4 +52,4 @@ def _tells(row: Record) -> bool:
 
 
 def _series(row: Record) -> tuple[str, ...]:
-    return row.source, row.engine, row.device, row.model, row.w_dtype
+    return row.source, row.engine, row.device, str(row.n_devices), str(row.tp), row.model, row.w_dtype

@@ -1,0 +1,66 @@
+"""Convolutions, as products of patches with filters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, final
+
+from .base import AbstractOp, Cost, Kind, Live, Product
+from .batch import Batch
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Convolution(AbstractOp):
+    r"""Filters over patches, an implicit product [1]_ for each of g groups of channels.
+
+    .. math:: F = 2 T n\,\frac{c_{in}}{g} k\,c_{out},\quad
+       Q = \frac{c_{in}}{g} k\,c_{out} b_w + T (v_{in} + n\,c_{out}) b_a
+
+    with T samples, n positions of the output, k values of a filter's window and :math:`v_{in}` values of the input.
+    `extra` counts weights beside the filters: biases, and scales and shifts of a norm.
+
+    .. [1] S. Chetlur et al., "cuDNN: Efficient Primitives for Deep Learning", arXiv:1410.0759.
+    """
+
+    kind: ClassVar[Kind] = "gemm"
+
+    in_channels: float
+    out_channels: float
+    window: float
+    positions: float
+    in_values: float
+    groups: float
+    weight_bytes: float
+    activation_bytes: float
+    extra: float = 0.0
+
+    @property
+    def filters(self) -> float:
+        """Weights of the filters."""
+        return self.in_channels / self.groups * self.window * self.out_channels
+
+    @property
+    def parameters(self) -> float:
+        return self.filters + self.extra
+
+    @property
+    def stored_weight_bytes(self) -> float:
+        return self.parameters * self.weight_bytes
+
+    def product(self, batch: Batch) -> Product:
+        """The matrix products that the convolution is: one a group."""
+        depth = self.in_channels / self.groups * self.window
+        return Product(batch.tokens * self.positions, self.out_channels / self.groups, depth, self.groups)
+
+    def cost(self, batch: Batch) -> Cost:
+        outputs = self.positions * self.out_channels
+        return Cost(
+            flops=2.0 * batch.tokens * self.positions * self.filters,
+            weight_bytes=self.stored_weight_bytes,
+            activation_bytes=batch.tokens * (self.in_values + outputs) * self.activation_bytes,
+        )
+
+    @property
+    def live(self) -> Live:
+        return Live((self.in_values + self.positions * self.out_channels) * self.activation_bytes)
