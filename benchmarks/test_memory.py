@@ -13,8 +13,8 @@ from llm_perf_model.sizing import Point, alternatives
 CASE = lpm.estimate("test-13b", tp=2).case
 
 MEMORY_SHARE = 0.15
-FRONTIER_ESTIMATES = 8.0
-ALTERNATIVES_ESTIMATES = 600.0
+FRONTIER_ESTIMATES = 4.0
+ALTERNATIVES_ESTIMATES = 100.0
 
 
 def median_s(call: Callable[[], object], rounds: int) -> float:
