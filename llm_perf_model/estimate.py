@@ -21,6 +21,7 @@ from .peak import Memory, memory
 from .provenance import provenance
 from .rates import Machine
 from .report.document import Report
+from .specs.network import NetworkSpec
 from .specs.request import Request
 from .specs.workload import WorkloadSpec
 from .types import Mask, Num
@@ -201,6 +202,8 @@ class Estimate:
         Low and high have the shape of the metric, a key of `INTERVALS`; both are None where no record can tell.
         """
         case, request = self.case, self.request
+        if isinstance(case.model, NetworkSpec):
+            return Bounds(None, None, "none: no engine has records of networks of layers yet")
         if case.engine.flat:
             return Bounds(None, None, "none: an engine with flat rates states a bound, not an estimate")
         if request.flops_efficiency is not None or request.hbm_memory_efficiency is not None:

@@ -754,3 +754,9 @@ def test_a_file_that_is_neither(tmp_path: Path) -> None:
 def test_text_of_a_shape(height: int, width: int) -> None:
     assert text_of((3, height, width)) == f"3 x {height} x {width}"
     assert prod(shape_after(layers_of({"kind": "flatten"}), (3, height, width))) == 3 * height * width
+
+
+def test_no_interval_is_claimed_for_a_network() -> None:
+    e = lpm.estimate("resnet18", gpu="rtx-3080ti", engine="generic-fused", precision="tf32")
+    assert e.bounds("total_s") == (None, None, "none: no engine has records of networks of layers yet")
+    assert {entry["low"] for name, entry in e.interval.items() if name != "level"} == {None}
