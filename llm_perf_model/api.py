@@ -22,10 +22,11 @@ from .specs.collective import CollectiveSpec
 from .specs.engine import EngineSpec
 from .specs.gpu import GpuSpec
 from .specs.kernels import KernelSpec
+from .specs.layer import Shape
 from .specs.layout import LayoutSpec
 from .specs.link import LinkSpec
 from .specs.model import ModelSpec
-from .specs.network import NetworkSpec, Shape
+from .specs.network import NetworkSpec
 from .specs.power import PowerSpec
 from .specs.precision import PrecisionSpec
 from .specs.price import PriceSpec, TariffSpec

@@ -17,10 +17,11 @@ from .specs.collective import CollectiveSpec
 from .specs.engine import EngineSpec
 from .specs.gpu import GpuSpec
 from .specs.kernels import KernelSpec
+from .specs.layer import Shape, shape_after, text_of
 from .specs.layout import LayoutSpec
 from .specs.link import LinkSpec
 from .specs.model import LayerGroup, ModelSpec
-from .specs.network import NetworkSpec, Shape, shape_after, text_of
+from .specs.network import NetworkSpec
 from .specs.power import PowerSpec
 from .specs.precision import PrecisionSpec
 

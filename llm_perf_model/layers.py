@@ -13,20 +13,20 @@ from .ops.convolution import Convolution
 from .ops.dense import Linear
 from .ops.elementwise import Elementwise
 from .specs.engine import EngineSpec
-from .specs.network import (
+from .specs.layer import (
     Conv,
     Dense,
     Flatten,
     GlobalPool,
     Layer,
     Lstm,
-    NetworkSpec,
     Pool,
     Residual,
     Rows,
     Shape,
     SqueezeExcite,
 )
+from .specs.network import NetworkSpec
 from .specs.precision import PrecisionSpec
 
 GATES = 4.0

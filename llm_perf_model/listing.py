@@ -14,9 +14,10 @@ from .specs.collective import CollectiveSpec
 from .specs.engine import EngineSpec
 from .specs.gpu import GpuSpec
 from .specs.kernels import KernelSpec
+from .specs.layer import text_of
 from .specs.link import LinkSpec
 from .specs.model import ModelSpec
-from .specs.network import NetworkSpec, text_of
+from .specs.network import NetworkSpec
 from .specs.power import PowerSpec
 from .specs.precision import PrecisionSpec
 from .specs.price import PriceSpec, TariffSpec

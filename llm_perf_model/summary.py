@@ -9,9 +9,10 @@ import numpy as np
 from .estimate import Estimate
 from .generate import Phase
 from .report.document import Report, Table
+from .specs.layer import text_of
 from .specs.layout import LayoutSpec
 from .specs.model import ModelSpec
-from .specs.network import NetworkSpec, text_of
+from .specs.network import NetworkSpec
 from .types import Num
 from .units import binary_bytes, decimal, dollars, interval_of_seconds, percent, seconds
 

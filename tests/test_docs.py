@@ -40,8 +40,9 @@ from llm_perf_model.specs.catalog import names as catalogue
 from llm_perf_model.specs.collective import CollectiveSpec
 from llm_perf_model.specs.engine import EngineSpec
 from llm_perf_model.specs.kernels import KernelSpec
-from llm_perf_model.specs.network import Layer, NetworkSpec
-from llm_perf_model.specs.network import Pool as NetworkPool
+from llm_perf_model.specs.layer import Layer
+from llm_perf_model.specs.layer import Pool as NetworkPool
+from llm_perf_model.specs.network import NetworkSpec
 from llm_perf_model.specs.power import PowerSpec
 from llm_perf_model.specs.request import Request
 from llm_perf_model.specs.workload import WorkloadSpec

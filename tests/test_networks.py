@@ -24,7 +24,7 @@ from llm_perf_model.ops.dense import Linear
 from llm_perf_model.ops.elementwise import Elementwise
 from llm_perf_model.roofline import walk
 from llm_perf_model.specs.catalog import folder_of, load, names, parse
-from llm_perf_model.specs.network import Layer, Residual, Shape, shape_after, text_of
+from llm_perf_model.specs.layer import Layer, Residual, Shape, shape_after, text_of
 
 from .strategies import DRAWN
 
