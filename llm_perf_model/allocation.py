@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from .graph import Graph, kv_bytes_per_token, weights_bytes
+from .graph import Graph, kv_bytes_per_token, parameters, weights_bytes
 from .liveness import held_logits, largest_live
 from .ops.base import Live
 from .specs.collective import CollectiveSpec
@@ -86,7 +86,7 @@ def allocation(
     cache, generates = engine.cache_of(model.position), isinstance(model, ModelSpec)
     share = _largest_stage(layers, layout.layer_split) / layers
     return Allocation(
-        weights_bytes=_weights_bytes(graph, share),
+        weights_bytes=_weights_bytes(graph, share) + share * parameters(graph) * (precision.kept_weight_bytes or 0.0),
         kv_token_bytes=0.0 if cache == "none" else kv_bytes_per_token(graph) * share,
         cache=cache,
         beams=float(beams),

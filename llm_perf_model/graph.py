@@ -35,6 +35,8 @@ class Node:
     op: AbstractOp
     count: float = 1.0
     kernels: float = 1.0
+    calls: float | None = None
+    """Operators that a framework dispatches for it each time; None: one a kernel."""
     rate: Kind | None = None
     """Rate that it runs at, where that is not its operator's own."""
     beside_bytes: float = 0.0
@@ -44,6 +46,11 @@ class Node:
     def kind(self) -> Kind:
         """Which of a machine's rates it runs at."""
         return self.rate or self.op.kind
+
+    @property
+    def dispatched(self) -> float:
+        """Operators that a framework dispatches for it in a pass."""
+        return self.count * (self.kernels if self.calls is None else self.calls)
 
     @property
     def live(self) -> Live:

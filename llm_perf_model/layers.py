@@ -9,6 +9,7 @@ from typing import assert_never
 
 from .graph import Graph, Node, Role
 from .ops.base import Kind
+from .ops.collective import Transfer
 from .ops.convolution import Convolution
 from .ops.dense import Linear
 from .ops.elementwise import Elementwise
@@ -39,7 +40,10 @@ CELL_TENSORS = GATES + 3.0
 def build_network(network: NetworkSpec, engine: EngineSpec, precision: PrecisionSpec, shape: Shape) -> Graph:
     """The nodes of a pass over samples of a shape, in the order in which they run."""
     nodes = _Builder(precision, "activation" in engine.fused).layers(network.layers, shape, "")
-    return tuple(nodes)
+    if not engine.host_samples:
+        return tuple(nodes)
+    moved = Transfer(float(prod(shape)), precision.activation_bytes)
+    return Node("input_copy", "communication", moved, rate="staged"), *nodes
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +99,7 @@ class _Builder:
             positions=float(prod(made[1:])),
             in_values=float(prod(shape)),
             groups=float(layer.groups),
-            weight_bytes=p.weight_bytes,
+            weight_bytes=p.filter_bytes,
             activation_bytes=p.activation_bytes,
             extra=extra,
         )
@@ -113,11 +117,14 @@ class _Builder:
         yield from self._following(float(layer.features), False, layer.activation)
 
     def _lstm(self, layer: Lstm, shape: Shape) -> Iterator[Node]:
-        """The first layer, then the others, which are equal."""
-        yield from self._cells("first", layer, float(shape[0]), float(shape[1]))
+        """The first layer, then the others, which are equal; a framework dispatches them all at once."""
+        inputs, *cells = self._cells("first", layer, float(shape[0]), float(shape[1]))
+        yield inputs
+        for node in cells:
+            yield replace(node, calls=0.0)
         if layer.layers > 1:
             for node in self._cells("others", layer, float(shape[0]), float(layer.hidden)):
-                yield replace(node, count=node.count * (layer.layers - 1.0))
+                yield replace(node, count=node.count * (layer.layers - 1.0), calls=0.0)
 
     def _cells(self, name: str, layer: Lstm, steps: float, d_in: float) -> Iterator[Node]:
         """Gates from all inputs in one product, then step after step from the output before."""

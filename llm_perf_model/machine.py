@@ -57,7 +57,8 @@ def machine(
     """The rates of kernels whose products run on the unit `peak`, for a model of `layers` layers."""
     half = engine.half_layer_s if precision.activation_bytes < FULL_WIDTH_BYTES else 0.0
     wide = _first(gpu, precision.wide_gemm_peaks) or peak
-    units = _Units(gpu, engine, kernels, precision, peak, wide)
+    convolution = _first(gpu, precision.convolution_peaks) or peak
+    units = _Units(gpu, engine, kernels, precision, peak, wide, convolution)
     reached = Machine(
         rates=units.rates(),
         kernel_start_s=kernels.kernel_start_s if engine.kernel_start_s is None else engine.kernel_start_s,
@@ -126,6 +127,7 @@ class _Units:
     precision: PrecisionSpec
     peak: Peak
     wide: Peak
+    convolution: Peak
 
     def rates(self) -> dict[Kind, Rate]:
         """Flat rates by kind: of FLOPs where nothing is quantised to blocks, and of bytes."""
@@ -148,6 +150,7 @@ class _Units:
         return {
             "gemm": Rate(narrow_s * flat, hbm * memory),
             "wide_gemm": Rate(wide_s * flat, hbm * wide_memory),
+            "convolution": Rate(gpu.peak_flops_per_s[self.convolution] * flat, hbm * wide_memory),
             "expert_gemm": Rate(narrow_s * (flat if engine.flat else self.computed(expert)), hbm * memory),
             "attention": Rate(attended_s, hbm * attention_memory),
             "slow_attention": Rate(attended_s, hbm * slow_memory),
@@ -179,12 +182,17 @@ class _Units:
         """Products whose operands are as wide as the unit takes them."""
         return SchemeKernels(compute_efficiency=self.gemm(peak).compute_efficiency)
 
+    def filters(self) -> SchemeKernels:
+        """What the precision changes of convolutions."""
+        return self.kernels.schemes.get(self.precision.convolution_scheme, self.plain(self.convolution))
+
     def blocks(self) -> dict[Kind, BlockRate]:
         """What a block reaches: in the precision's products, and in those that stay wide."""
         p = self.precision
         return {
             "gemm": self.block(self.peak, self.scheme(), p.read_bytes, p.weight_bytes),
             "wide_gemm": self.block(self.wide, self.plain(self.wide), p.activation_bytes, p.wide_bytes),
+            "convolution": self.block(self.convolution, self.filters(), p.activation_bytes, p.filter_bytes),
         }
 
     def block(self, peak: Peak, scheme: SchemeKernels, input_bytes: float, weight_bytes: float) -> BlockRate:

@@ -142,7 +142,7 @@ def with_efficiencies(m: Machine, flops_efficiency: Num | None, hbm_memory_effic
     rates = dict(m.rates)
     if flops_efficiency is not None:
         m = replace(m, blocks={}, attention=None)
-        for kind in ("gemm", "wide_gemm", "expert_gemm", "attention", "slow_attention"):
+        for kind in ("gemm", "wide_gemm", "convolution", "expert_gemm", "attention", "slow_attention"):
             rates[kind] = rates[kind]._replace(flops_per_s=m.peak_flops_per_s * flops_efficiency)
     if hbm_memory_efficiency is not None:
         m = replace(m, passes=None)

@@ -238,7 +238,7 @@ def totals(graph: Graph, machine: Machine, runs: Iterable[Run], request_s: Num =
 
 def host_s_per_step(graph: Graph, machine: Machine) -> Num | None:
     """Host seconds of one step, for launches and layers, or None where they are hidden."""
-    per_kernel, layers = machine.dispatch_s, machine.layers_host_s
-    if isinstance(per_kernel, float) and isinstance(layers, float) and per_kernel == layers == 0.0:
+    per_operator, layers = machine.dispatch_s, machine.layers_host_s
+    if isinstance(per_operator, float) and isinstance(layers, float) and per_operator == layers == 0.0:
         return None
-    return per_kernel * sum(node.count * node.kernels for node in graph) + layers
+    return per_operator * sum(node.dispatched for node in graph) + layers

@@ -23,7 +23,7 @@ class Convolution(AbstractOp):
     .. [1] S. Chetlur et al., "cuDNN: Efficient Primitives for Deep Learning", arXiv:1410.0759.
     """
 
-    kind: ClassVar[Kind] = "gemm"
+    kind: ClassVar[Kind] = "convolution"
 
     in_channels: float
     out_channels: float

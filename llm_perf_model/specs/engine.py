@@ -131,7 +131,10 @@ class EngineSpec(CoefficientSpec):
     """Passes of roles that take more than one plain kernel."""
 
     staged_bytes_per_s: Positive | None = None
-    """Rate at which a layer's inputs move between devices through host memory, for positions in `staged_positions`."""
+    """Rate through host memory: of a layer's inputs between devices for positions in `staged_positions`, and of samples
+    where they are `host_samples`."""
+    host_samples: bool = False
+    """Whether a network's samples come from host memory with each request."""
     staged_positions: frozenset[str] = frozenset()
 
     def cache_of(self, position: str) -> Cache:
@@ -158,5 +161,5 @@ class EngineSpec(CoefficientSpec):
             yield "concat_values_per_clock_per_sm", "is missing, but a cache is concatenated"
         if self.cache == "paged" and self.block_tokens is None:
             yield "block_tokens", "is missing, but the cache is paged"
-        if self.staged_positions and self.staged_bytes_per_s is None:
-            yield "staged_bytes_per_s", "is missing, but staged_positions is not empty"
+        if (self.staged_positions or self.host_samples) and self.staged_bytes_per_s is None:
+            yield "staged_bytes_per_s", "is missing, but inputs move through host memory"

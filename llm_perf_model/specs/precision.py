@@ -28,9 +28,16 @@ class PrecisionSpec(FileSpec):
     gemm_peaks: Annotated[tuple[Peak, ...], Field(min_length=1)]
     wide_gemm_peaks: tuple[Peak, ...] = ()
     """Peaks that may run attention and the output head; empty: `gemm_peaks`."""
+    convolution_peaks: tuple[Peak, ...] = ()
+    """Peaks that may run convolutions; empty: `gemm_peaks`."""
+    convolution_weight_bytes: Positive | None = None
+    """Bytes per weight of a convolution; None: as other products."""
+    convolution_scheme: Scheme = "plain"
     scheme: Scheme = "plain"
     input_bytes: Positive | None = None
     """Bytes per value that a product reads of its inputs; None: `activation_bytes`."""
+    kept_weight_bytes: Positive | None = None
+    """Bytes per weight of a wider copy that is kept beside the one that products read."""
     narrowing_pass: bool = False
     """Whether inputs are narrowed by a pass of their own before each product."""
 
@@ -38,6 +45,11 @@ class PrecisionSpec(FileSpec):
     def read_bytes(self) -> float:
         """Bytes per value that a product reads of its inputs."""
         return self.activation_bytes if self.input_bytes is None else self.input_bytes
+
+    @property
+    def filter_bytes(self) -> float:
+        """Bytes per weight of a convolution."""
+        return self.weight_bytes if self.convolution_weight_bytes is None else self.convolution_weight_bytes
 
     @property
     def wide_bytes(self) -> float:

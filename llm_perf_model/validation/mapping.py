@@ -10,10 +10,12 @@ from typing import Any, Final, NamedTuple
 
 from ..errors import UnknownNameError
 from ..estimate import Estimate
+from ..specs.base import FileSpec
 from ..specs.catalog import load, names
 from ..specs.engine import EngineSpec
 from ..specs.gpu import GpuSpec
 from ..specs.model import ModelSpec
+from ..specs.network import NetworkSpec
 from ..split import split_allocated_bytes
 from .conventions import convention
 from .records import Record
@@ -125,12 +127,13 @@ def request_of(record: Record, engine: str | None = None) -> Asked:
     Raises:
         UnmappableError: with the reason.
     """
-    model = _resolve(ModelSpec, "model", record.model)
-    gpu = _resolve(GpuSpec, "device", record.device)
+    model = _resolve("model", record.model, ModelSpec, NetworkSpec)
+    gpu = _resolve("device", record.device, GpuSpec).name
     rules = convention(record)
     runs_as, fallback = (engine, False) if engine else engine_for(str(rules.get("runs_as", record.engine)))
-    request: dict[str, Any] = {"model": model, "gpu": gpu, "engine": runs_as, "precision": _precision(record)}
-    request |= _workload(record) | _layout(record, load(EngineSpec, runs_as))
+    request: dict[str, Any] = {"model": model.name, "gpu": gpu, "engine": runs_as, "precision": _precision(record)}
+    request |= _samples(record) if isinstance(model, NetworkSpec) else _workload(record)
+    request |= _layout(record, load(EngineSpec, runs_as))
     if record.metric in ENERGY_METRICS and "energy" in rules:
         request["energy_convention"] = rules["energy"]
     return Asked(request, runs_as, fallback)
@@ -163,13 +166,16 @@ def engine_for(name: str) -> tuple[str, bool]:
         raise UnmappableError(f"no engine is called '{name}', and none stands in for it") from None
 
 
-def _resolve(kind: type[ModelSpec] | type[GpuSpec], word: str, name: str) -> str:
+def _resolve(word: str, name: str, *kinds: type[FileSpec]) -> FileSpec:
+    """The spec that a word of a record names, of the first kind that knows it."""
     if not name:
         raise UnmappableError(f"the source names no {word}")
-    try:
-        return load(kind, name).name
-    except UnknownNameError:
-        raise UnmappableError(f"unknown {word} '{name}'") from None
+    for kind in kinds:
+        try:
+            return load(kind, name)
+        except UnknownNameError:
+            continue
+    raise UnmappableError(f"unknown {word} '{name}'")
 
 
 def _precision(record: Record) -> str:
@@ -183,6 +189,13 @@ def _precision(record: Record) -> str:
     if found is None:
         raise UnmappableError(f"precision '{dtype}' is not modelled")
     return found
+
+
+def _samples(record: Record) -> dict[str, Any]:
+    """Samples of a network."""
+    if record.batch is None:
+        raise UnmappableError("the source states no batch")
+    return {"batch_size": record.batch, "output_len": 1}
 
 
 def _workload(record: Record) -> dict[str, Any]:
@@ -227,6 +240,8 @@ def _reader(record: Record) -> tuple[str, Reader]:
     if record.metric == "throughput_total_tok_s":
         counted = (record.input_len or 0) + (record.output_len or 0)
         return "whole", lambda e: _sequences(e) * counted / e.total_s
+    if record.metric == "time_ms_per_sample":
+        return "whole" if (record.output_len or 0) > 1 else "prefill", lambda e: e.total_s / _sequences(e)
     if record.metric in TIME_METRICS:
         return TIME_METRICS[record.metric]
     if record.metric in ENERGY_METRICS:
