@@ -125,7 +125,7 @@ def _window_edges(graph: Graph, input_len: Num, steps: Num) -> Iterator[Num]:
 
 def _excess_s(node: Node, machine: Machine, batch: Batch) -> Num:
     """Seconds by which arithmetic takes longer than memory traffic in one step."""
-    step = step_s(node, batch, node.op.cost(batch), machine)
+    step = step_s(node, batch, node.cost(batch), machine)
     return step.compute_s - step.memory_s
 
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Literal, assert_never
 
 from .ops.attention import CacheConcat, FusedAttention, MaterialisedAttention
-from .ops.base import AbstractOp, Kind, Live
+from .ops.base import AbstractOp, Cost, Kind, Live
+from .ops.batch import Batch
 from .ops.collective import AllGather, AllReduce, Transfer
 from .ops.dense import Embedding, Linear
 from .ops.elementwise import Elementwise
@@ -41,6 +42,8 @@ class Node:
     """Rate that it runs at, where that is not its operator's own."""
     beside_bytes: float = 0.0
     """Bytes a token that stay alive beside its own tensors: the residual stream, inputs that a caller keeps."""
+    steps: float = 1.0
+    """Tokens of one sequence that a sample of a network is to its operator."""
 
     @property
     def kind(self) -> Kind:
@@ -56,7 +59,19 @@ class Node:
     def live(self) -> Live:
         """What is alive while it runs; a pass in several kernels holds the tensors of one of them."""
         own, share = self.op.live, self.kernels if isinstance(self.op, Elementwise) else 1.0
-        return Live(own.token_bytes / share + self.beside_bytes, own.sequence_bytes / share, own.pair_bytes)
+        token_bytes, sequence_bytes = own.token_bytes / share, own.sequence_bytes / share
+        if self.steps == 1.0:
+            return Live(token_bytes + self.beside_bytes, sequence_bytes, own.pair_bytes)
+        sample_bytes = self.steps * token_bytes + sequence_bytes + self.steps**2 * own.pair_bytes
+        return Live(sample_bytes + self.beside_bytes)
+
+    def seen(self, batch: Batch) -> Batch:
+        """The batch as its operator sees it: each sample of a network may be a sequence of several tokens."""
+        return batch if self.steps == 1.0 else Batch.uniform(batch.tokens, self.steps, 0.0)
+
+    def cost(self, batch: Batch) -> Cost:
+        """Work of its operator, each time that it runs."""
+        return self.op.cost(self.seen(batch))
 
 
 Graph = tuple[Node, ...]
@@ -93,6 +108,32 @@ def weights_bytes(graph: Graph) -> float:
 def kv_bytes_per_token(graph: Graph) -> float:
     """Bytes that one token of one sequence adds to the cache of one rank."""
     return sum(node.count * node.op.kv_bytes_per_token for node in graph)
+
+
+def scores(
+    engine: EngineSpec,
+    precision: PrecisionSpec,
+    spec: GroupedQueryAttention,
+    heads: float,
+    kv_heads: float,
+    causal: bool,
+) -> Node:
+    """softmax(QK^T)V of one rank's heads, as the engine computes it; keys are cached where queries see the past."""
+    sizes = (heads, kv_heads, float(spec.head_dim), precision.activation_bytes, precision.kv_bytes)
+    fast = engine.fast_head_dims
+    if fast is not None and spec.head_dim not in fast:
+        slow = MaterialisedAttention(*sizes, causal)
+        return Node("attention", "attention", slow, kernels=SLOW_ATTENTION_KERNELS, rate="slow_attention")
+    match engine.attention:
+        case "fused" | "fused_masked":
+            window = float(spec.window_tokens or math.inf)
+            all_pairs = engine.attention == "fused_masked" or not causal
+            return Node("attention", "attention", FusedAttention(*sizes, window, all_pairs, causal))
+        case "materialised":
+            written = MaterialisedAttention(*sizes, causal)
+            return Node("attention", "attention", written, kernels=3.0)  # product, softmax, product
+        case never:
+            assert_never(never)
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,28 +304,10 @@ class _Builder:
         if self.searches and self.engine.beams == "copied":
             gathered = CacheConcat(kv_heads, dim, self.precision.kv_bytes)  # as many bytes, at the rate of a gather
             yield Node("cache_reorder", "attention", gathered, kernels=2.0, rate="elementwise")
-        yield self._scores(spec, heads, kv_heads)
+        yield scores(self.engine, self.precision, spec, heads, kv_heads, self.model.causal)
         yield from self._product("attention_out", "attention", self._linear(heads * dim, hidden, spec.out_bias))
         if spec.out_bias and not self._fuses("bias"):
             yield Node("attention_out_bias", "attention", self._pass(hidden, passes=2.0))
-
-    def _scores(self, spec: GroupedQueryAttention, heads: float, kv_heads: float) -> Node:
-        dim, p, causal = float(spec.head_dim), self.precision, self.model.causal
-        sizes = (heads, kv_heads, dim, p.activation_bytes, p.kv_bytes)
-        fast = self.engine.fast_head_dims
-        if fast is not None and spec.head_dim not in fast:
-            slow = MaterialisedAttention(*sizes, causal)
-            return Node("attention", "attention", slow, kernels=SLOW_ATTENTION_KERNELS, rate="slow_attention")
-        match self.engine.attention:
-            case "fused" | "fused_masked":
-                window = float(spec.window_tokens or math.inf)
-                all_pairs = self.engine.attention == "fused_masked" or not causal
-                return Node("attention", "attention", FusedAttention(*sizes, window, all_pairs, causal))
-            case "materialised":
-                written = MaterialisedAttention(*sizes, causal)
-                return Node("attention", "attention", written, kernels=3.0)  # product, softmax, product
-            case never:
-                assert_never(never)
 
     def _ffn(self, spec: Ffn) -> Iterator[Node]:
         match spec:

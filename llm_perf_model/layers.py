@@ -5,52 +5,76 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from math import prod
-from typing import assert_never
+from typing import Literal, NamedTuple, assert_never
 
-from .graph import Graph, Node, Role
+from .graph import NORM_TOUCHES, Graph, Node, Role, scores
 from .ops.base import Kind
 from .ops.collective import Transfer
 from .ops.convolution import Convolution
 from .ops.dense import Linear
 from .ops.elementwise import Elementwise
+from .specs.attention import GroupedQueryAttention
 from .specs.engine import EngineSpec
 from .specs.layer import (
+    Attention,
     Conv,
     Dense,
     Flatten,
     GlobalPool,
     Layer,
-    Lstm,
+    LayerNorm,
+    OneStep,
+    PatchEmbedding,
     Pool,
+    Recurrent,
+    Repeat,
     Residual,
     Rows,
     Shape,
     SqueezeExcite,
+    pair,
 )
 from .specs.network import NetworkSpec
 from .specs.precision import PrecisionSpec
 
-GATES = 4.0
-"""Of a long short-term memory: input, forget, cell and output."""
 
-CELL_TENSORS = GATES + 3.0
-"""Gates and cell are read, cell and output written."""
+class Cell(NamedTuple):
+    """A step of a recurrent layer: its gates, and the tensors that its pass reads and writes."""
+
+    gates: float
+    tensors: float
+
+
+CELLS: dict[Literal["lstm", "gru", "rnn"], Cell] = {
+    "lstm": Cell(gates=4.0, tensors=4.0 + 3.0),
+    "gru": Cell(gates=3.0, tensors=4.0 + 2.0),
+    "rnn": Cell(gates=1.0, tensors=1.0 + 1.0),
+}
+"""Gates are read and the output is written; a memory reads and writes its cell too. A unit [1]_ reads the output before
+and one gate twice, since its reset gate scales what comes from the step before and not what comes from the input.
+
+.. [1] PyTorch, "GRU", https://pytorch.org/docs/stable/generated/torch.nn.GRU.html
+"""
 
 
 def build_network(network: NetworkSpec, engine: EngineSpec, precision: PrecisionSpec, shape: Shape) -> Graph:
     """The nodes of a pass over samples of a shape, in the order in which they run."""
-    nodes = _Builder(precision, "activation" in engine.fused).layers(network.layers, shape, "")
+    nodes = tuple(_Builder(engine, precision).layers(network.layers, shape, ""))
     if not engine.host_samples:
-        return tuple(nodes)
+        return nodes
     moved = Transfer(float(prod(shape)), precision.activation_bytes)
     return Node("input_copy", "communication", moved, rate="staged"), *nodes
 
 
 @dataclass(frozen=True, slots=True)
 class _Builder:
+    engine: EngineSpec
     precision: PrecisionSpec
-    fused: bool
-    """Whether norms, activations and sums ride on the kernel before them."""
+
+    @property
+    def fused(self) -> bool:
+        """Whether batch norms, activations and sums ride on the kernel before them."""
+        return "activation" in self.engine.fused
 
     def layers(self, layers: Iterable[Layer], shape: Shape, prefix: str) -> Iterator[Node]:
         for number, layer in enumerate(layers):
@@ -62,20 +86,35 @@ class _Builder:
         match layer:
             case Conv():
                 yield from self._conv(layer, shape)
-            case Pool():
+            case Pool() | GlobalPool():
                 yield self._reduced(layer.kind, shape, layer.shape(shape))
-            case GlobalPool():
-                yield self._reduced(layer.kind, shape, layer.shape(shape))
-            case Flatten() | Rows():
-                return
-            case Dense():
-                yield from self._dense("linear", float(shape[-1]), layer)
-            case Lstm():
-                yield from self._lstm(layer, shape)
             case SqueezeExcite():
                 yield from self._squeeze_excite(layer, shape)
+            case Flatten() | Rows() | OneStep():
+                return
+            case PatchEmbedding():
+                yield from self._patches(layer, shape)
+            case Dense() | LayerNorm() | Attention() | Recurrent():
+                yield from self._of_features(layer, shape)
             case Residual():
                 yield from self._residual(layer, shape)
+            case Repeat():
+                for node in self.layers(layer.body, shape, "body."):
+                    yield replace(node, count=layer.count * node.count)
+            case never:
+                assert_never(never)
+
+    def _of_features(self, layer: Dense | LayerNorm | Attention | Recurrent, shape: Shape) -> Iterator[Node]:
+        """What takes the features of each step of a sequence."""
+        match layer:
+            case Dense():
+                yield from self._dense("linear", shape, layer)
+            case LayerNorm():
+                yield self._layer_norm(layer, shape)
+            case Attention():
+                yield from self._attention(layer, shape)
+            case Recurrent():
+                yield from self._recurrent(layer, shape)
             case never:
                 assert_never(never)
 
@@ -89,13 +128,14 @@ class _Builder:
         if activation is not None and not self.fused:
             yield self._pass(activation, values, 2.0)
 
-    def _conv(self, layer: Conv, shape: Shape) -> Iterator[Node]:
+    def _conv(self, layer: Conv, shape: Shape, weights: int = 0) -> Iterator[Node]:
+        """The product, with the norm, the activation and further `weights` that belong to it."""
         made, p = layer.shape(shape), self.precision
-        extra = float(layer.channels * (layer.bias + 2 * layer.norm))
+        extra = float(layer.channels * (layer.bias + 2 * layer.norm) + weights)
         op = Convolution(
             in_channels=float(shape[0]),
             out_channels=float(layer.channels),
-            window=float(layer.kernel**2),
+            window=float(prod(pair(layer.kernel))),
             positions=float(prod(made[1:])),
             in_values=float(prod(shape)),
             groups=float(layer.groups),
@@ -111,25 +151,61 @@ class _Builder:
         """A pass that reads all values and writes fewer."""
         return self._pass(name, float(prod(made)), 1.0 + prod(shape) / prod(made), "pool")
 
-    def _dense(self, name: str, d_in: float, layer: Dense) -> Iterator[Node]:
-        p = self.precision
-        yield Node(name, "dense", Linear(d_in, float(layer.features), p.weight_bytes, p.activation_bytes, layer.bias))
-        yield from self._following(float(layer.features), False, layer.activation)
+    def _patches(self, layer: PatchEmbedding, shape: Shape) -> Iterator[Node]:
+        """A convolution; a copy behind the class token; a sum with the positions."""
+        steps, width = layer.shape(shape)
+        conv = Conv(kind="conv", channels=width, kernel=layer.patch, stride=layer.patch, bias=layer.bias)
+        yield from self._conv(conv, shape, layer.class_token * width + layer.positions * steps * width)
+        if layer.class_token and not self.fused:
+            yield self._pass("class_token", float(steps * width), 2.0)
+        if layer.positions and not self.fused:
+            yield self._pass("positions", float(steps * width), 2.0)
 
-    def _lstm(self, layer: Lstm, shape: Shape) -> Iterator[Node]:
-        """The first layer, then the others, which are equal; a framework dispatches them all at once."""
-        inputs, *cells = self._cells("first", layer, float(shape[0]), float(shape[1]))
-        yield inputs
-        for node in cells:
-            yield replace(node, calls=0.0)
-        if layer.layers > 1:
-            for node in self._cells("others", layer, float(shape[0]), float(layer.hidden)):
-                yield replace(node, count=node.count * (layer.layers - 1.0), calls=0.0)
+    def _dense(self, name: str, shape: Shape, layer: Dense) -> Iterator[Node]:
+        """A product of each step, of which features alone are one."""
+        p, steps = self.precision, float(prod(shape[:-1]))
+        op = Linear(float(shape[-1]), float(layer.features), p.weight_bytes, p.activation_bytes, layer.bias)
+        yield Node(name, "dense", op, steps=steps)
+        yield from self._following(steps * layer.features, False, layer.activation)
 
-    def _cells(self, name: str, layer: Lstm, steps: float, d_in: float) -> Iterator[Node]:
+    def _layer_norm(self, layer: LayerNorm, shape: Shape) -> Node:
+        """A pass with one block a step, or a place of a map."""
+        p, width = self.precision, float(shape[0] if len(shape) == 3 else shape[-1])
+        op = Elementwise(
+            width,
+            2.0,
+            p.activation_bytes,
+            weights=(1.0 + layer.bias) * width,
+            weight_bytes=p.weight_bytes,
+            touches=NORM_TOUCHES,
+        )
+        return Node(layer.kind, "norm", op, steps=prod(shape) / width)
+
+    def _attention(self, layer: Attention, shape: Shape) -> Iterator[Node]:
+        """One product for queries, keys and values, the scores as in a transformer without a mask, a product."""
+        width = shape[1]
+        spec = GroupedQueryAttention(heads=layer.heads, kv_heads=layer.heads, head_dim=width // layer.heads)
+        mixed = scores(self.engine, self.precision, spec, float(layer.heads), float(layer.heads), causal=False)
+        wide, narrow = (Dense(kind="linear", features=n * width, bias=layer.bias) for n in (3, 1))
+        nodes = (*self._dense("qkv", shape, wide), mixed, *self._dense("attention_out", shape, narrow))
+        for node in nodes:
+            yield replace(node, role="attention", steps=float(shape[0]))
+
+    def _recurrent(self, layer: Recurrent, shape: Shape) -> Iterator[Node]:
+        """The first layer, then the others, which are equal; each way of reading the steps after the other.
+
+        A framework dispatches all of it at once.
+        """
+        steps, d_in = (float(n) for n in shape)
+        for name, width, layers in (("first", d_in, 1), ("others", float(layer.shape(shape)[1]), layer.layers - 1)):
+            for node in self._cells(name, layer, steps, width) if layers else ():
+                calls = 1.0 if node.name == "first.inputs" else 0.0
+                yield replace(node, count=node.count * layers * layer.directions, calls=calls)
+
+    def _cells(self, name: str, layer: Recurrent, steps: float, d_in: float) -> Iterator[Node]:
         """Gates from all inputs in one product, then step after step from the output before."""
-        p, hidden = self.precision, float(layer.hidden)
-        gates = GATES * hidden
+        p, hidden, cell = self.precision, float(layer.hidden), CELLS[layer.kind]
+        gates = cell.gates * hidden
         sizes = (steps, steps * d_in, 1.0, p.weight_bytes, p.activation_bytes, layer.bias * gates)
         yield Node(f"{name}.inputs", "recurrent", Convolution(d_in, gates, 1.0, *sizes))
         step = Linear(hidden, gates, p.weight_bytes, p.activation_bytes, layer.bias)
@@ -137,16 +213,15 @@ class _Builder:
         if steps > 1.0:
             again = replace(step, shared=True, bias=False)
             yield Node(f"{name}.more_steps", "recurrent", again, count=steps - 1.0)
-        yield Node(f"{name}.cell", "recurrent", Elementwise(hidden, CELL_TENSORS, p.activation_bytes), count=steps)
+        yield Node(f"{name}.cell", "recurrent", Elementwise(hidden, cell.tensors, p.activation_bytes), count=steps)
 
     def _squeeze_excite(self, layer: SqueezeExcite, shape: Shape) -> Iterator[Node]:
-        channels = float(shape[0])
         yield self._reduced("squeeze", shape, (shape[0],))
-        squeeze = Dense(kind="linear", features=layer.channels, activation="relu")
-        excite = Dense(kind="linear", features=shape[0], activation="hard_sigmoid")
-        for node in self._dense("down", channels, squeeze):
+        squeeze = Dense(kind="linear", features=layer.channels, activation=layer.activation)
+        excite = Dense(kind="linear", features=shape[0], activation=layer.gate)
+        for node in self._dense("down", (shape[0],), squeeze):
             yield replace(node, name=f"squeeze.{node.name}")
-        for node in self._dense("up", float(layer.channels), excite):
+        for node in self._dense("up", (layer.channels,), excite):
             yield replace(node, name=f"excite.{node.name}")
         yield self._pass("scale", float(prod(shape)), 2.0)
 

@@ -101,12 +101,12 @@ class Step(NamedTuple):
 
 def _work(node: Node, m: Machine, run: Run) -> Work:
     count, times = node.count, node.count * run.steps
-    cost = node.op.cost(run.first)
+    cost = node.cost(run.first)
     first = last = step_s(node, run.first, cost, m)
     comm_first = comm_last = exchange_s(node.kind, cost, m)
     busy_s = first.busy_s * times
     if node.op.grows and run.last is not run.first:
-        last_cost = node.op.cost(run.last)
+        last_cost = node.cost(run.last)
         last = step_s(node, run.last, last_cost, m)
         comm_last = exchange_s(node.kind, last_cost, m)
         cost = Cost(*[(a + b) / 2.0 for a, b in zip(cost, last_cost, strict=True)])
@@ -130,7 +130,7 @@ def step_s(node: Node, batch: Batch, cost: Cost, m: Machine) -> Step:
     Operators whose cost grows with the cache take the longer of arithmetic and memory, which is
     affine in the cached tokens; in others the two meet smoothly.
     """
-    rate = m.rates[node.kind]
+    rate, batch = m.rates[node.kind], node.seen(batch)
     compute_s, memory_s = cost.flops / rate.flops_per_s, cost.hbm_bytes / rate.hbm_bytes_per_s
     start_s: Num = 0.0 if node.kind in EXCHANGES else node.kernels * m.kernel_start_s
     match node.op:

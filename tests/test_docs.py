@@ -613,7 +613,7 @@ def test_the_added_network_has_its_published_counts(changed: Path) -> None:
 def multiply_adds(e: lpm.Estimate) -> float:
     """Of one sample, in products."""
     one = Batch.uniform(1.0, 1.0, 0.0)
-    return sum(n.count * float(n.op.cost(one).flops) / 2.0 for n in e.case.graph if not isinstance(n.op, Elementwise))
+    return sum(n.count * float(n.cost(one).flops) / 2.0 for n in e.case.graph if not isinstance(n.op, Elementwise))
 
 
 def test_the_added_layer_is_a_pass_of_the_larger_map(changed: Path) -> None:

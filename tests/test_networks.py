@@ -18,13 +18,14 @@ from pydantic import TypeAdapter
 import llm_perf_model as lpm
 from llm_perf_model.graph import Graph, Node, parameters
 from llm_perf_model.layers import build_network
+from llm_perf_model.ops.attention import FusedAttention, MaterialisedAttention
 from llm_perf_model.ops.batch import Batch
 from llm_perf_model.ops.convolution import Convolution
 from llm_perf_model.ops.dense import Linear
 from llm_perf_model.ops.elementwise import Elementwise
 from llm_perf_model.roofline import walk
 from llm_perf_model.specs.catalog import folder_of, load, names, parse
-from llm_perf_model.specs.layer import Layer, Residual, Shape, shape_after, text_of
+from llm_perf_model.specs.layer import Layer, Repeat, Residual, Shape, shape_after, text_of
 
 from .strategies import DRAWN
 
@@ -88,11 +89,25 @@ SHAPES = [
     ({"kind": "rows"}, (3, 224, 224), (3, 50176)),
     ({"kind": "rows"}, (3, 7), (3, 7)),
     (linear(10), (432,), (10,)),
-    (linear(10), (3, 432), (10,)),
+    (linear(10), (3, 432), (3, 10)),
+    (conv(8, [1, 7], padding=[0, 3]), (4, 10, 7), (8, 10, 7)),
+    (conv(8, [3, 2], stride=[2, 1], dilation=[1, 3]), (4, 10, 7), (8, 4, 4)),  # (10 - 3) // 2 + 1, 7 - 4 + 1
+    (pool([2, 1], [2, 3], [1, 0]), (6, 9, 8), (6, 5, 3)),  # (9 + 2 - 2) // 2 + 1, (8 - 1) // 3 + 1
+    ({"kind": "patch_embedding", "features": 5, "patch": 4}, (3, 12, 8), (6, 5)),
+    ({"kind": "patch_embedding", "features": 5, "patch": [3, 8], "class_token": True}, (3, 12, 8), (5, 5)),
+    ({"kind": "first"}, (3, 7), (7,)),
+    ({"kind": "last"}, (3, 7), (7,)),
+    ({"kind": "layer_norm"}, (3, 7), (3, 7)),
+    ({"kind": "layer_norm"}, (3, 7, 5), (3, 7, 5)),
+    ({"kind": "attention", "heads": 4}, (3, 8), (3, 8)),
     ({"kind": "lstm", "hidden": 5, "layers": 4}, (3, 7), (3, 5)),
+    ({"kind": "lstm", "hidden": 5, "bidirectional": True}, (3, 7), (3, 10)),
+    ({"kind": "gru", "hidden": 5}, (3, 7), (3, 5)),
+    ({"kind": "rnn", "hidden": 5}, (3, 7), (3, 5)),
     ({"kind": "squeeze_excite", "channels": 2}, (6, 9, 8), (6, 9, 8)),
     (residual(conv(4, 3, padding=1)), (4, 9, 8), (4, 9, 8)),
     (residual(conv(6, 3, padding=1, stride=2), shortcut=[conv(6, 1, stride=2)]), (4, 9, 8), (6, 5, 4)),
+    ({"kind": "repeat", "count": 3, "body": [conv(4, 3, padding=1)]}, (4, 9, 8), (4, 9, 8)),
 ]
 
 
@@ -104,15 +119,17 @@ def test_shapes_by_hand(layer: Data, given_: Shape, made: Shape) -> None:
 def _kinds(layers: tuple[Layer, ...]) -> Iterator[str]:
     for layer in layers:
         yield layer.kind
+        if isinstance(layer, Residual | Repeat):
+            yield from _kinds(layer.body)
         if isinstance(layer, Residual):
-            yield from (*_kinds(layer.body), *_kinds(layer.shortcut))
+            yield from _kinds(layer.shortcut)
 
 
 def test_every_kind_of_layer_has_a_shape_by_hand() -> None:
     mapping = LAYERS.json_schema()["items"]["discriminator"]["mapping"]
     assert {layer["kind"] for layer, _, _ in SHAPES} == set(mapping)
     used = {kind for name in NAMES for kind in _kinds(load(lpm.NetworkSpec, name).layers)}
-    assert set(mapping) - used == {"average_pool"}
+    assert set(mapping) - used == {"average_pool", "gru", "rnn"}
 
 
 def test_layers_follow_each_other() -> None:
@@ -143,7 +160,10 @@ UNFIT = [
     ([conv(8, 3, groups=3)], "layer 0 (conv): 4 to 8 channels do not split into 3 groups"),
     ([conv(6, 3, groups=4)], "layer 0 (conv): 4 to 6 channels do not split into 4 groups"),
     ([pool(12, 2)], "layer 0 (max_pool): a window of 12 does not fit into 10 values padded by 0"),
-    ([linear(7)], "layer 0 (linear): linear takes one row, but its input is 4 x 10 x 10: flatten it first"),
+    (
+        [linear(7)],
+        "layer 0 (linear): linear takes rows of features, but its input is 4 x 10 x 10: flatten it first",
+    ),
     ([{"kind": "lstm", "hidden": 2}], "layer 0 (lstm): lstm takes steps and features, but its input is 4 x 10 x 10"),
     (
         [{"kind": "flatten"}, conv(8, 3)],
@@ -164,7 +184,8 @@ UNFIT = [
     ([residual(conv(4, 3))], "layer 0 (residual): the body makes 4 x 8 x 8 and the shortcut 4 x 10 x 10"),
     (
         [conv(4, 1), residual(conv(4, 1), linear(3))],
-        "layer 1 (residual): layer 1 (linear): linear takes one row, but its input is 4 x 10 x 10: flatten it first",
+        "layer 1 (residual): layer 1 (linear): linear takes rows of features, but its input is 4 x 10 x 10: "
+        "flatten it first",
     ),
 ]
 
@@ -198,22 +219,41 @@ def test_values_of_a_layer_are_checked(layer: Data) -> None:
 
 # The files.
 
+
+def _transformer(blocks: int, width: int) -> int:
+    """Multiply-adds of an image of 14 x 14 patches of 3 x 16 x 16 values, with a class token."""
+    steps = 14 * 14 + 1
+    return 14 * 14 * 768 * width + blocks * (12 * steps * width**2 + 2 * steps**2 * width) + 1000 * width
+
+
 PUBLISHED = {
+    "resnet101": (44_549_160, 7.801e9),
+    "resnext101-32x4d": (44_177_704, 8.003e9),
+    "se-resnext101-32x4d": (48_955_416, 8.013e9),
+    "mobilenet-v2": (3_504_872, 0.301e9),
+    "efficientnet-b0": (5_288_548, 0.386e9),
+    "efficientnet-b4": (19_341_616, 4.394e9),
+    "vgg16": (138_357_544, 15.470e9),
+    "vit-b-16": (86_567_656, _transformer(12, 768)),
+    "vit-l-16": (304_326_632, _transformer(24, 1024)),
     "resnet18": (11_689_512, 1_814_073_344),
     "resnet50": (25_557_032, 4_089_184_256),
-    "mobilenet-v3-large": (5_483_032, 216_589_760),
+    "mobilenet-v3-large": (5_483_032, 0.217e9),
     "custom-cnn": (153_377, 21_780_000 + 20_224_800 + 17_287_200 + 240_000 + 142_080),
     "custom-fcn": (34_044_296, 150_528 * 224 + 2 * 224 * 224 + 224 * 1000),
     "custom-lstm": (28_211_400, 3 * 400 * (50_176 + 100) + 99 * 3 * 400 * 200 + 100 * 1000),
 }
-"""Weights, and multiply-adds of a sample: of four convolutions and three dense layers, of dense layers alone, of
-three steps of the first of 100 layers, of the others and of the last product."""
+"""Weights, and multiply-adds of a sample: printed ones, or those of the products of a transformer; of four convolutions
+and three dense layers; of dense layers alone; of three steps of the first of 100 layers, of the others and of the last
+product."""
 
 
 def _multiply_adds(graph: Graph) -> float:
     one = Batch.uniform(1.0, 1.0, 0.0)
-    products = [node for node in graph if isinstance(node.op, Convolution | Linear)]
-    return float(sum(node.count * np.asarray(node.op.cost(one).flops) for node in products)) / 2.0
+    products = [
+        node for node in graph if isinstance(node.op, Convolution | Linear | FusedAttention | MaterialisedAttention)
+    ]
+    return float(sum(node.count * np.asarray(node.cost(one).flops) for node in products)) / 2.0
 
 
 @cache
@@ -233,19 +273,26 @@ def test_parameters_are_the_published_ones(name: str) -> None:
 @EVERY_NETWORK
 def test_multiply_adds_are_the_published_ones(name: str) -> None:
     found, stated = _multiply_adds(_graph(name)), load(lpm.NetworkSpec, name).multiply_adds
-    assert found == pytest.approx(PUBLISHED[name][1], rel=1e-3)
+    assert found == pytest.approx(PUBLISHED[name][1], rel=5e-3 if "resnext" in name else 2e-3)  # with norms and pools
     assert stated is None or found == pytest.approx(stated, rel=0.01)
 
 
-@pytest.mark.parametrize("name", sorted(set(NAMES) - {"mobilenet-v3-large"}))
+@pytest.mark.parametrize("name", [name for name, (_, work) in PUBLISHED.items() if isinstance(work, int)])
 def test_multiply_adds_are_exact_where_they_are_known(name: str) -> None:
     assert _multiply_adds(_graph(name)) == PUBLISHED[name][1]
+
+
+@pytest.mark.parametrize("name", [name for name, (_, work) in PUBLISHED.items() if isinstance(work, float)])
+def test_multiply_adds_round_to_the_printed_ones(name: str) -> None:
+    """Those of the other source count norms and pools too."""
+    digits = 1 if "resnext" in name else 3
+    assert round(_multiply_adds(_graph(name)) / 1e9, digits) == round(PUBLISHED[name][1] / 1e9, digits)
 
 
 @EVERY_NETWORK
 def test_every_file_classifies_a_thousand_kinds_of_images(name: str) -> None:
     spec = load(lpm.NetworkSpec, name)
-    assert spec.input == (3, 224, 224)
+    assert spec.input == ((3, 380, 380) if name == "efficientnet-b4" else (3, 224, 224))
     assert shape_after(spec.layers, spec.input) == (1000,)
 
 
@@ -491,7 +538,7 @@ def test_more_samples_take_no_less(
     assert many >= fewer * (1.0 - 1e-12)
     batch, larger = Batch.uniform(float(number), 1.0, 0.0), Batch.uniform(float(number + more), 1.0, 0.0)
     for node in graph_of(layers, shape):
-        for low, high in zip(node.op.cost(batch), node.op.cost(larger), strict=True):
+        for low, high in zip(node.cost(batch), node.cost(larger), strict=True):
             assert high >= low
 
 
@@ -567,7 +614,7 @@ def test_a_stated_shape_is_part_of_the_answer() -> None:
 def test_the_shape_of_the_file_is_the_default(name: str) -> None:
     plain, stated = lpm.estimate(name), lpm.estimate(name, input_shape=load(lpm.NetworkSpec, name).input)
     assert plain.case.graph == stated.case.graph
-    assert "samples of 3 x 224 x 224" in str(plain)
+    assert f"samples of {text_of(load(lpm.NetworkSpec, name).input)}" in str(plain)
 
 
 def test_another_shape_changes_the_work_by_its_area() -> None:
@@ -605,7 +652,7 @@ def test_no_network_is_called_like_a_model() -> None:
 def test_the_largest_batch_fits_and_one_more_does_not(name: str, engine: str) -> None:
     found = lpm.memory(name, engine=engine, gpu="rtx-3080ti").max_batch_size
     assert found == lpm.estimate(name, engine=engine, gpu="rtx-3080ti").max_batch_size
-    assert found > 1000.0
+    assert found > 200.0
     assert lpm.memory(name, engine=engine, gpu="rtx-3080ti", batch_size=found).fits
     too_many = lpm.memory(name, engine=engine, gpu="rtx-3080ti", batch_size=found + 1.0)
     assert not too_many.fits

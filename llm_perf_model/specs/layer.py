@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from math import prod
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import Field
+from pydantic import Discriminator, Field, Tag
 
 from .base import Count, Spec
 
@@ -16,10 +16,31 @@ Shape = tuple[int, ...]
 Pointwise = Literal["relu", "relu6", "hard_swish", "hard_sigmoid", "silu", "gelu", "sigmoid", "tanh"]
 
 
+def _form(value: object) -> str:
+    return "pair" if isinstance(value, tuple | list) else "number"
+
+
+Edge = Annotated[int, Field(ge=0)]
+Sides = Annotated[Annotated[Count, Tag("number")] | Annotated[tuple[Count, Count], Tag("pair")], Discriminator(_form)]
+"""Of height and width: one number for both, or a pair."""
+Edges = Annotated[Annotated[Edge, Tag("number")] | Annotated[tuple[Edge, Edge], Tag("pair")], Discriminator(_form)]
+
+
+def pair(value: int | tuple[int, int]) -> tuple[int, int]:
+    """Values of height and width."""
+    return value if isinstance(value, tuple) else (value, value)
+
+
 def _spatial(shape: Shape, kind: str) -> tuple[int, int, int]:
     if len(shape) != 3:
         raise ValueError(f"{kind} takes channels, height and width, but its input is {text_of(shape)}")
     return shape[0], shape[1], shape[2]
+
+
+def _steps(shape: Shape, kind: str) -> tuple[int, int]:
+    if len(shape) != 2:
+        raise ValueError(f"{kind} takes steps and features, but its input is {text_of(shape)}")
+    return shape[0], shape[1]
 
 
 def _slid(size: int, kernel: int, stride: int, padding: int, dilation: int = 1) -> int:
@@ -40,10 +61,10 @@ class Conv(Spec):
 
     kind: Literal["conv"]
     channels: Count
-    kernel: Count
-    stride: Count = 1
-    padding: Annotated[int, Field(ge=0)] = 0
-    dilation: Count = 1
+    kernel: Sides
+    stride: Sides = 1
+    padding: Edges = 0
+    dilation: Sides = 1
     groups: Count = 1
     bias: bool = False
     norm: bool = False
@@ -55,21 +76,23 @@ class Conv(Spec):
         channels, *size = _spatial(given, self.kind)
         if channels % self.groups or self.channels % self.groups:
             raise ValueError(f"{channels} to {self.channels} channels do not split into {self.groups} groups")
-        return (self.channels, *(_slid(n, self.kernel, self.stride, self.padding, self.dilation) for n in size))
+        sides = zip(size, *map(pair, (self.kernel, self.stride, self.padding, self.dilation)), strict=True)
+        return (self.channels, *(_slid(*side) for side in sides))
 
 
 class Pool(Spec):
     """The largest or the mean value of a window."""
 
     kind: Literal["max_pool", "average_pool"]
-    kernel: Count
-    stride: Count
-    padding: Annotated[int, Field(ge=0)] = 0
+    kernel: Sides
+    stride: Sides
+    padding: Edges = 0
 
     def shape(self, given: Shape) -> Shape:
         """Shape of the output."""
         channels, *size = _spatial(given, self.kind)
-        return (channels, *(_slid(n, self.kernel, self.stride, self.padding) for n in size))
+        sides = zip(size, *map(pair, (self.kernel, self.stride, self.padding)), strict=True)
+        return (channels, *(_slid(*side) for side in sides))
 
 
 class GlobalPool(Spec):
@@ -102,8 +125,40 @@ class Rows(Spec):
         return (given[0], prod(given[1:]))
 
 
+class PatchEmbedding(Spec):
+    """Patches of an image as steps of a sequence: a filter a feature, and what is learned for each place."""
+
+    kind: Literal["patch_embedding"]
+    features: Count
+    patch: Sides
+    bias: bool = True
+    class_token: bool = False
+    """Whether a step that belongs to no patch goes before the others."""
+    positions: bool = False
+    """Whether each step has features of its own that are added."""
+
+    def shape(self, given: Shape) -> Shape:
+        """Shape of the output."""
+        _, *size = _spatial(given, self.kind)
+        sides = list(zip(size, pair(self.patch), strict=True))
+        if any(values % patch for values, patch in sides):
+            patch = text_of(pair(self.patch))
+            raise ValueError(f"{text_of(tuple(size))} values do not split into patches of {patch}")
+        return (prod(values // patch for values, patch in sides) + self.class_token, self.features)
+
+
+class OneStep(Spec):
+    """The first or the last step of a sequence, alone."""
+
+    kind: Literal["first", "last"]
+
+    def shape(self, given: Shape) -> Shape:
+        """Shape of the output."""
+        return _steps(given, self.kind)[1:]
+
+
 class Dense(Spec):
-    """A product with a matrix; of a sequence, of its last step."""
+    """A product of features with a matrix; of a sequence, of each step."""
 
     kind: Literal["linear"]
     features: Count
@@ -113,23 +168,56 @@ class Dense(Spec):
     def shape(self, given: Shape) -> Shape:
         """Shape of the output."""
         if len(given) > 2:
-            raise ValueError(f"linear takes one row, but its input is {text_of(given)}: flatten it first")
-        return (self.features,)
+            raise ValueError(f"linear takes rows of features, but its input is {text_of(given)}: flatten it first")
+        return (*given[:-1], self.features)
 
 
-class Lstm(Spec):
-    """Stacked long short-term memories: four gates from the input and from the step before."""
+class LayerNorm(Spec):
+    """Features of each step, or channels of each place, brought to mean 0 and variance 1, scaled and shifted."""
 
-    kind: Literal["lstm"]
-    hidden: Count
-    layers: Count = 1
+    kind: Literal["layer_norm"]
     bias: bool = True
 
     def shape(self, given: Shape) -> Shape:
         """Shape of the output."""
-        if len(given) != 2:
-            raise ValueError(f"lstm takes steps and features, but its input is {text_of(given)}")
-        return (given[0], self.hidden)
+        return given
+
+
+class Attention(Spec):
+    """Self-attention of all steps to all steps, with the products before and after it."""
+
+    kind: Literal["attention"]
+    heads: Count
+    bias: bool = True
+
+    def shape(self, given: Shape) -> Shape:
+        """Shape of the output."""
+        _, features = _steps(given, self.kind)
+        if features % self.heads:
+            raise ValueError(f"{features} features do not split into {self.heads} heads")
+        return given
+
+
+class Recurrent(Spec):
+    """Stacked recurrent layers, whose gates see the input and the output of the step before.
+
+    Long short-term memories, gated recurrent units, or cells of one gate.
+    """
+
+    kind: Literal["lstm", "gru", "rnn"]
+    hidden: Count
+    layers: Count = 1
+    bias: bool = True
+    bidirectional: bool = False
+
+    @property
+    def directions(self) -> int:
+        """Ways in which the steps are read, each with weights and an output of its own."""
+        return 1 + self.bidirectional
+
+    def shape(self, given: Shape) -> Shape:
+        """Shape of the output."""
+        return (_steps(given, self.kind)[0], self.directions * self.hidden)
 
 
 class SqueezeExcite(Spec):
@@ -137,6 +225,10 @@ class SqueezeExcite(Spec):
 
     kind: Literal["squeeze_excite"]
     channels: Count
+    activation: Pointwise = "relu"
+    """Of the first dense layer."""
+    gate: Pointwise = "hard_sigmoid"
+    """Of the second."""
 
     def shape(self, given: Shape) -> Shape:
         """Shape of the output."""
@@ -159,10 +251,28 @@ class Residual(Spec):
         return made
 
 
+class Repeat(Spec):
+    """A body that runs several times in a row, each time with weights of its own."""
+
+    kind: Literal["repeat"]
+    count: Count
+    body: Annotated[tuple[Layer, ...], Field(min_length=1)]
+
+    def shape(self, given: Shape) -> Shape:
+        """Shape of the output."""
+        made = shape_after(self.body, given)
+        if made != given:
+            raise ValueError(f"what is repeated must keep its shape, but it makes {text_of(made)} of {text_of(given)}")
+        return made
+
+
 Layer: TypeAlias = Annotated[
-    Conv | Pool | GlobalPool | Flatten | Rows | Dense | Lstm | SqueezeExcite | Residual, Field(discriminator="kind")
-]
+    Conv | Pool | GlobalPool | SqueezeExcite | Flatten | Rows | PatchEmbedding | OneStep | Dense | LayerNorm
+    | Attention | Recurrent | Residual | Repeat,
+    Field(discriminator="kind"),
+]  # fmt: skip
 Residual.model_rebuild()
+Repeat.model_rebuild()
 
 
 def shape_after(layers: Iterable[Layer], given: Shape) -> Shape:

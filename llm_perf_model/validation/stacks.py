@@ -86,7 +86,7 @@ class Stack:
         """Estimated seconds of every row."""
         m, total = self.machine(kernels, reached), self.launch_s
         for node in self.nodes:
-            cost = node.op.cost(self.batch)
+            cost = node.cost(self.batch)
             step = step_s(node, self.batch, cost, m)
             total = total + step.busy_s + step.start_s + exchange_s(node.kind, cost, m)
         return maximum(total, self.least_s)
