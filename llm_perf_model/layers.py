@@ -122,11 +122,12 @@ class _Builder:
         return Node(name, role, Elementwise(values, tensors, self.precision.activation_bytes))
 
     def _following(self, values: float, norm: bool, activation: str | None) -> Iterator[Node]:
-        """A norm and an activation, where they have kernels of their own."""
-        if norm and not self.fused:
-            yield self._pass("norm", values, 2.0)
-        if activation is not None and not self.fused:
-            yield self._pass(activation, values, 2.0)
+        """A norm and an activation, where they have kernels of their own, or one together."""
+        names = [name for name in ("norm" * norm, activation) if name]
+        if self.fused or not names:
+            return
+        for name in ["_".join(names)] if "pointwise" in self.engine.fused else names:
+            yield self._pass(name, values, 2.0)
 
     def _conv(self, layer: Conv, shape: Shape, weights: int = 0) -> Iterator[Node]:
         """The product, with the norm, the activation and further `weights` that belong to it."""
@@ -197,10 +198,21 @@ class _Builder:
         A framework dispatches all of it at once.
         """
         steps, d_in = (float(n) for n in shape)
+        if self.engine.gathers_recurrent_weights:
+            yield self._gathered(layer, d_in)
         for name, width, layers in (("first", d_in, 1), ("others", float(layer.shape(shape)[1]), layer.layers - 1)):
             for node in self._cells(name, layer, steps, width) if layers else ():
                 calls = 1.0 if node.name == "first.inputs" else 0.0
                 yield replace(node, count=node.count * layers * layer.directions, calls=calls)
+
+    def _gathered(self, layer: Recurrent, d_in: float) -> Node:
+        """Each weight tensor read and written by a kernel of its own."""
+        p, gates, inner = self.precision, CELLS[layer.kind].gates, float(layer.hidden * layer.directions)
+        rows = d_in + (layer.layers - 1.0) * inner + layer.layers * (layer.hidden + 2.0 * layer.bias)
+        values = layer.directions * gates * layer.hidden * rows
+        tensors = layer.layers * layer.directions * (2.0 + 2.0 * layer.bias)
+        op = Elementwise(0.0, 0.0, p.activation_bytes, moved_bytes=2.0 * values * p.weight_bytes)
+        return Node("gather_weights", "recurrent", op, kernels=tensors, calls=0.0)
 
     def _cells(self, name: str, layer: Recurrent, steps: float, d_in: float) -> Iterator[Node]:
         """Gates from all inputs in one product, then step after step from the output before."""
@@ -233,6 +245,9 @@ class _Builder:
         made_bytes = made * self.precision.activation_bytes
         for node in self.layers(layer.shortcut, shape, "shortcut."):
             yield replace(node, beside_bytes=node.beside_bytes + made_bytes)
-        if not self.fused:
-            yield self._pass("sum", made, 3.0)
-        yield from self._following(made, False, layer.activation)
+        if self.fused:
+            return
+        joined = "pointwise" in self.engine.fused and layer.activation
+        yield self._pass(f"sum_{layer.activation}" if joined else "sum", made, 3.0)
+        if not joined:
+            yield from self._following(made, False, layer.activation)

@@ -162,9 +162,9 @@ class _Units:
             "staged": elementwise,
         }
 
-    def computed(self, efficiency: float) -> float:
-        """An efficiency of arithmetic under this engine's kernels."""
-        return min(efficiency * (self.engine.compute_ratio or 1.0), 1.0)
+    def computed(self, efficiency: float, ratio: float | None = None) -> float:
+        """An efficiency of arithmetic under this engine's kernels, or under a `ratio` of its own."""
+        return min(efficiency * (ratio or self.engine.compute_ratio or 1.0), 1.0)
 
     def capped(self, efficiency: float) -> float:
         """An efficiency of memory under this engine's kernels."""
@@ -192,14 +192,23 @@ class _Units:
         return {
             "gemm": self.block(self.peak, self.scheme(), p.read_bytes, p.weight_bytes),
             "wide_gemm": self.block(self.wide, self.plain(self.wide), p.activation_bytes, p.wide_bytes),
-            "convolution": self.block(self.convolution, self.filters(), p.activation_bytes, p.filter_bytes),
+            "convolution": self.convolutions(),
         }
 
-    def block(self, peak: Peak, scheme: SchemeKernels, input_bytes: float, weight_bytes: float) -> BlockRate:
-        """What a block of products on one unit reaches."""
+    def convolutions(self) -> BlockRate:
+        """What a block of a convolution reaches: no kernel splits the depth."""
+        p, ratio = self.precision, self.engine.convolution_ratio
+        return self.block(self.convolution, self.filters(), p.activation_bytes, p.filter_bytes, ratio)._replace(
+            splits=SPLITS[:1]
+        )
+
+    def block(
+        self, peak: Peak, scheme: SchemeKernels, input_bytes: float, weight_bytes: float, ratio: float | None = None
+    ) -> BlockRate:
+        """What a block of products on one unit reaches; `ratio` replaces the engine's own."""
         gemm, cycles_per_s = self.gemm(peak), self.gpu.boost_hz
         return BlockRate(
-            self.gpu.peak_flops_per_s[peak] / self.gpu.sms * self.computed(scheme.compute_efficiency),
+            self.gpu.peak_flops_per_s[peak] / self.gpu.sms * self.computed(scheme.compute_efficiency, ratio),
             gemm.load_bytes_per_cycle * cycles_per_s,
             (scheme.depth_cycles or 0.0) / cycles_per_s,
             gemm.wave_s,

@@ -27,6 +27,8 @@ class Elementwise(AbstractOp):
     flops_per_value: float = 5.0
     weights: float = 0.0
     weight_bytes: float = 0.0
+    moved_bytes: float = 0.0
+    """Bytes read and written whatever the rows are: copies of weights."""
     last_only: bool = False
     touches: float = 0.0
     """Times that a kernel with one block a row touches each of its values; 0 where it takes many at a time."""
@@ -47,7 +49,7 @@ class Elementwise(AbstractOp):
         values = self.rows(batch) * self.width
         return Cost(
             flops=self.flops_per_value * values,
-            weight_bytes=self.stored_weight_bytes,
+            weight_bytes=self.stored_weight_bytes + self.moved_bytes,
             activation_bytes=self.passes * values * self.activation_bytes,
         )
 

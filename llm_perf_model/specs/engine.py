@@ -11,7 +11,9 @@ from .base import CoefficientSpec, Count, Efficiency, NonNegative, Positive, Spe
 from .ffn import Activation
 from .kernels import KernelRates
 
-Fusion = Literal["bias", "residual_norm", "activation", "rotary"]
+Fusion = Literal["bias", "residual_norm", "activation", "pointwise", "rotary"]
+"""What rides on a neighbouring kernel: a product's bias; a sum on the norm after it; norms, activations and sums on the
+product before them, or (pointwise) on each other; the rotation of keys and queries."""
 EngineKind = Literal["ideal", "fused", "eager", "serving", "local"]
 LogitsKind = Literal["activations", "float32", "model"]
 """A tensor of logits: as wide as the activations, 32 bits, or as the model's reference implementation has it."""
@@ -72,6 +74,8 @@ class EngineSpec(CoefficientSpec):
     kernel_start_s: NonNegative | None = None
     compute_ratio: Positive | None = None
     """Arithmetic rate of this engine's kernels over the generation's; None: the same."""
+    convolution_ratio: Positive | None = None
+    """Arithmetic rate of this engine's convolutions over the generation's; None: as `compute_ratio`."""
     memory_ratio: Positive | None = None
     """Memory rate of this engine's kernels over the generation's; None: the same."""
     kernels: KernelRates | None = None
@@ -133,6 +137,8 @@ class EngineSpec(CoefficientSpec):
     staged_bytes_per_s: Positive | None = None
     """Rate through host memory: of a layer's inputs between devices for positions in `staged_positions`, and of samples
     where they are `host_samples`."""
+    gathers_recurrent_weights: bool = False
+    """Whether the weights of recurrent layers are copied into one buffer in each pass."""
     host_samples: bool = False
     """Whether a network's samples come from host memory with each request."""
     staged_positions: frozenset[str] = frozenset()

@@ -64,6 +64,8 @@ _UNCOUNTED: Final[Mapping[object, str]] = {
 }
 """What a convention says of a figure of memory -> why it is compared with nothing."""
 
+_FAILED: Final = {"oom": "ran out of memory", "runtime_error": "known failure of the tool: it stopped with an error"}
+
 _PRECISIONS: Final = (
     (r"^int4", "w4a16"),
     (r"^int8", "w8a8"),
@@ -113,7 +115,7 @@ def map_record(record: Record, engine: str | None = None) -> Mapped:
         raise UnmappableError(_UNSCORED[record.metric])
     mapped = request_of(record, engine)
     if record.outcome != "ok":
-        raise UnmappableError({"oom": "ran out of memory", "runtime_error": "failed with an error"}[record.outcome])
+        raise UnmappableError(_FAILED[record.outcome])
     phase, read = _reader(record)
     _check_unit(record)
     if phase == "decode" and mapped.request["output_len"] == 1:
