@@ -181,6 +181,35 @@ UNFIT = [
         [{"kind": "flatten"}, {"kind": "squeeze_excite", "channels": 2}],
         "layer 1 (squeeze_excite): squeeze_excite takes channels, height and width, but its input is 400",
     ),
+    ([{"kind": "gru", "hidden": 2}], "layer 0 (gru): gru takes steps and features, but its input is 4 x 10 x 10"),
+    (
+        [conv(8, [3, 1]), conv(8, [1, 11])],
+        "layer 1 (conv): a window of 11 does not fit into 10 values padded by 0",
+    ),
+    (
+        [{"kind": "attention", "heads": 2}],
+        "layer 0 (attention): attention takes steps and features, but its input is 4 x 10 x 10",
+    ),
+    (
+        [{"kind": "rows"}, {"kind": "attention", "heads": 3}],
+        "layer 1 (attention): 100 features do not split into 3 heads",
+    ),
+    (
+        [{"kind": "flatten"}, {"kind": "last"}],
+        "layer 1 (last): last takes steps and features, but its input is 400",
+    ),
+    (
+        [{"kind": "patch_embedding", "features": 8, "patch": [5, 4]}],
+        "layer 0 (patch_embedding): 10 x 10 values do not split into patches of 5 x 4",
+    ),
+    (
+        [conv(4, 1), {"kind": "repeat", "count": 2, "body": [conv(4, 3)]}],
+        "layer 1 (repeat): what is repeated must keep its shape, but it makes 4 x 8 x 8 of 4 x 10 x 10",
+    ),
+    (
+        [{"kind": "repeat", "count": 2, "body": [conv(4, 1), residual(conv(4, 11))]}],
+        "layer 0 (repeat): layer 1 (residual): layer 0 (conv): a window of 11 does not fit into 10 values padded by 0",
+    ),
     ([residual(conv(4, 3))], "layer 0 (residual): the body makes 4 x 8 x 8 and the shortcut 4 x 10 x 10"),
     (
         [conv(4, 1), residual(conv(4, 1), linear(3))],
@@ -208,7 +237,11 @@ def test_a_layer_that_does_not_take_the_shape_is_named(layers: list[Data], messa
         conv(0, 3), conv(8, 0), conv(8, 3, stride=0), conv(8, 3, padding=-1), conv(8, 3, dilation=0),
         conv(8, 3, groups=0), conv(8, 3, activation="softmax"), conv(8, 3, strides=2), pool(2, 0), linear(0),
         residual(), {"kind": "lstm", "hidden": 0}, {"kind": "lstm", "hidden": 4, "layers": 0}, {"kind": "upsample"},
-        {"kind": "squeeze_excite", "channels": 0}, {"kind": "flatten", "axis": 1},
+        {"kind": "squeeze_excite", "channels": 0}, {"kind": "flatten", "axis": 1}, {"kind": "gru", "hidden": 0},
+        {"kind": "squeeze_excite", "channels": 4, "gate": "softmax"}, {"kind": "attention", "heads": 0},
+        {"kind": "repeat", "count": 0, "body": [conv(8, 3)]}, {"kind": "repeat", "count": 2, "body": []},
+        conv(8, [3]), conv(8, [3, 3, 3]), conv(8, [3, 0]), conv(8, "3"), conv(8, 3, padding=[0, -1]), pool([2, 0], 1),
+        {"kind": "patch_embedding", "features": 8, "patch": 0}, {"kind": "lstm", "hidden": 4, "bidirectional": 1},
     ],
     ids=str,
 )  # fmt: skip
