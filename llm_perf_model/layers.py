@@ -202,7 +202,7 @@ class _Builder:
             yield self._gathered(layer, d_in)
         for name, width, layers in (("first", d_in, 1), ("others", float(layer.shape(shape)[1]), layer.layers - 1)):
             for node in self._cells(name, layer, steps, width) if layers else ():
-                calls = 1.0 if node.name == "first.inputs" else 0.0
+                calls = 1.0 / layer.directions if node.name == "first.inputs" else 0.0
                 yield replace(node, count=node.count * layers * layer.directions, calls=calls)
 
     def _gathered(self, layer: Recurrent, d_in: float) -> Node:
