@@ -297,7 +297,8 @@ class _Builder:
             yield Node("rotary", "attention", rotation, kernels=turns.kernels)
         layout = self.engine.passes.get("layout")
         if layout is not None:
-            yield Node("layout", "attention", self._pass(qkv + heads * dim, layout.tensors), kernels=layout.kernels)
+            moved = self._pass(qkv + heads * dim, layout.tensors)
+            yield Node("layout", "attention", moved, kernels=layout.kernels, calls=layout.calls)
         if self.engine.concatenates(self.engine.cache_of(self.model.position)):
             grown = CacheConcat(kv_heads, dim, self.precision.kv_bytes)
             yield Node("cache_concat", "attention", grown, kernels=2.0)
