@@ -218,8 +218,8 @@ class _Builder:
         """Gates from all inputs in one product, then step after step from the output before."""
         p, hidden, cell = self.precision, float(layer.hidden), CELLS[layer.kind]
         gates = cell.gates * hidden
-        sizes = (steps, steps * d_in, 1.0, p.weight_bytes, p.activation_bytes, layer.bias * gates)
-        yield Node(f"{name}.inputs", "recurrent", Convolution(d_in, gates, 1.0, *sizes))
+        inputs = Linear(d_in, gates, p.weight_bytes, p.activation_bytes, layer.bias)
+        yield Node(f"{name}.inputs", "recurrent", inputs, steps=steps)
         step = Linear(hidden, gates, p.weight_bytes, p.activation_bytes, layer.bias)
         yield Node(f"{name}.step", "recurrent", step)
         if steps > 1.0:

@@ -76,7 +76,6 @@ def test_windows_of_one_value_are_a_product_over_the_positions(
     assert op.product(samples(number)) == dense.product(tokens)
     assert (op.parameters, op.stored_weight_bytes) == (dense.parameters, dense.stored_weight_bytes)
     assert op.live.bytes(samples(number)) == dense.live.bytes(tokens)
-    assert op.kind == dense.kind
 
 
 @given(convolutions, wholes(1, 9))

@@ -193,8 +193,8 @@ def test_a_known_engine_is_no_stand_in(name: str) -> None:
     [
         ({"outcome": "estimate"}, "another tool's estimate"),
         ({"outcome": "oom", "value": None}, "ran out of memory"),
-        ({"outcome": "runtime_error", "value": None}, "failed with an error"),
-        ({"model": "resnet18"}, "unknown model 'resnet18'"),
+        ({"outcome": "runtime_error", "value": None}, "known failure of the tool: it stopped with an error"),
+        ({"model": "resnet1"}, "unknown model 'resnet1'"),
         ({"model": ""}, "the source names no model"),
         ({"device": "abacus"}, "unknown device 'abacus'"),
         ({"device": ""}, "the source names no device"),
@@ -210,7 +210,7 @@ def test_a_known_engine_is_no_stand_in(name: str) -> None:
         ({"metric": "end_latency_ms"}, "does not state the output length"),
         ({"metric": "f1_score"}, "accuracy"),
         ({"metric": "train_step_ms"}, "training is not modelled"),
-        ({"metric": "time_ms_per_sample"}, "metric 'time_ms_per_sample' is not covered"),
+        ({"metric": "time_ms_per_epoch"}, "metric 'time_ms_per_epoch' is not covered"),
     ],
 )
 def test_a_row_without_an_estimate_has_its_reason(changes: dict[str, Any], reason: str) -> None:

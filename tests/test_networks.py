@@ -436,12 +436,12 @@ def test_a_filter_for_each_channel_costs_bytes() -> None:
     assert work.timing.memory_bound_s == work.timing.busy_s
 
 
-@pytest.mark.parametrize(("groups", "kind"), [(1, "gemm"), (2, "gemm"), (32, "gemm"), (64, "elementwise")])
+@pytest.mark.parametrize(("groups", "kind"), [(1, "convolution"), (2, "convolution"), (32, "convolution"), (64, "elementwise")])
 def test_groups_of_several_channels_are_products(groups: int, kind: str) -> None:
     (node,) = graph_of(layers_of(conv(64, 3, groups=groups)), (64, 28, 28))
     assert node.kind == kind
     (single,) = graph_of(layers_of(conv(64, 3)), (1, 28, 28))
-    assert single.kind == "gemm"  # one channel is a group, but no filter stands alone
+    assert single.kind == "convolution"  # one channel is a group, but no filter stands alone
 
 
 # Long short-term memories.
@@ -450,18 +450,19 @@ def test_groups_of_several_channels_are_products(groups: int, kind: str) -> None
 def test_steps_of_a_memory_by_hand() -> None:
     """6 steps of 7 features through three layers of 5 values, with two biases for each gate."""
     graph = graph_of(layers_of({"kind": "lstm", "hidden": 5, "layers": 3}), (6, 7))
+    first, others = (Linear(d_in, 20.0, B, B, bias=True) for d_in in (7.0, 5.0))
     step = Linear(5.0, 20.0, B, B, bias=True)
     again = Linear(5.0, 20.0, B, B, bias=False, shared=True)
     cell = Elementwise(5.0, 7.0, B)
     assert graph == (
-        Node("0.first.inputs", "recurrent", Convolution(7.0, 20.0, 1.0, 6.0, 42.0, 1.0, B, B, extra=20.0)),
-        Node("0.first.step", "recurrent", step),
-        Node("0.first.more_steps", "recurrent", again, count=5.0),
-        Node("0.first.cell", "recurrent", cell, count=6.0),
-        Node("0.others.inputs", "recurrent", Convolution(5.0, 20.0, 1.0, 6.0, 30.0, 1.0, B, B, extra=20.0), count=2.0),
-        Node("0.others.step", "recurrent", step, count=2.0),
-        Node("0.others.more_steps", "recurrent", again, count=10.0),
-        Node("0.others.cell", "recurrent", cell, count=12.0),
+        Node("0.first.inputs", "recurrent", first, calls=1.0, steps=6.0),
+        Node("0.first.step", "recurrent", step, calls=0.0),
+        Node("0.first.more_steps", "recurrent", again, count=5.0, calls=0.0),
+        Node("0.first.cell", "recurrent", cell, count=6.0, calls=0.0),
+        Node("0.others.inputs", "recurrent", others, count=2.0, calls=0.0, steps=6.0),
+        Node("0.others.step", "recurrent", step, count=2.0, calls=0.0),
+        Node("0.others.more_steps", "recurrent", again, count=10.0, calls=0.0),
+        Node("0.others.cell", "recurrent", cell, count=12.0, calls=0.0),
     )
 
 
