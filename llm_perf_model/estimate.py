@@ -99,6 +99,11 @@ class Estimate:
         return self.prefill_s + self.decode_s
 
     @property
+    def time_per_sample_s(self) -> Num:
+        """Seconds of the whole batch over its sequences or samples, of all replicas."""
+        return self.total_s / (self.case.layout.dp * self.workload.batch_size)
+
+    @property
     def ttft_s(self) -> Num:
         """Seconds to the first token."""
         return self.prefill_s
@@ -239,7 +244,8 @@ class Estimate:
         `detail` adds `breakdown`.
         """
         scalars = (
-            "prefill_s", "decode_step_s", "decode_s", "total_s", "ttft_s", "tpot_s", "throughput_tokens_per_s"
+            "prefill_s", "decode_step_s", "decode_s", "total_s", "time_per_sample_s", "ttft_s", "tpot_s",
+            "throughput_tokens_per_s",
         )  # fmt: skip
         answer: dict[str, Any] = {"request": self.request.plain()}
         answer |= {name: plain(getattr(self, name)) for name in scalars}

@@ -61,7 +61,8 @@ def _times(e: Estimate) -> Table:
         ("total", _time(e, "total_s"), "", "", ""),
     ]
     if not e.case.model.causal:
-        rows = [("forward pass", *rows[0][1:])]
+        each = (f"per {made_by(e)}", span(e.time_per_sample_s, seconds), "", "", "")
+        rows = [("forward pass", *rows[0][1:]), each]
     return Table(("", "time", "bound", "peak FLOP/s used", "bandwidth used"), tuple(rows))
 
 

@@ -119,7 +119,7 @@ def test_no_term_is_blamed_where_none_takes_two_fifths() -> None:
 
 
 def test_nothing_is_dropped() -> None:
-    rows = [record(), record(model="resnet18"), record(outcome="oom", value=None), Problem("a.csv", 3, "is odd")]
+    rows = [record(), record(model="resnet1"), record(outcome="oom", value=None), Problem("a.csv", 3, "is odd")]
     validation = validate_records(rows)
     assert (len(validation.scores), len(validation.unmapped), len(validation.problems)) == (1, 2, 1)
     assert len(per_row(validation)) == 4
@@ -142,13 +142,13 @@ def test_a_line_has_the_configuration_after_the_reason(held: Validation) -> None
 
 
 def test_a_line_of_each_fate(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.csv", [{}, {"model": "resnet18"}, {"value": "x"}])
+    path = write(tmp_path / "a.csv", [{}, {"model": "resnet1"}, {"value": "x"}])
     lines = per_row(held_against(str(path)))
     assert [line["source"] for line in lines[:2]] == ["a test", "a test"]
     assert [(line["file"], line["line"]) for line in lines] == [("a.csv", 2), ("a.csv", 3), ("a.csv", 4)]
     assert [line["reason"] for line in lines] == [
         "",
-        "unknown model 'resnet18'",
+        "unknown model 'resnet1'",
         "value is 'x'; must be a number",
     ]
     assert (lines[0]["measured"], lines[0]["unit"], lines[0]["line"], lines[0]["file"]) == (0.1, "s", 2, "a.csv")

@@ -664,6 +664,17 @@ def test_an_answer_speaks_of_samples() -> None:
     assert "prompt" not in str(lpm.memory("resnet18"))
 
 
+def test_latency_is_of_the_batch_and_of_a_sample() -> None:
+    e = lpm.estimate("resnet18", batch_size=[1, 64])
+    assert (e.time_per_sample_s == e.total_s / np.array([1.0, 64.0])).all()
+    assert e.time_per_sample_s[1] < e.time_per_sample_s[0]
+    assert "per sample" in str(e)
+    assert "per sequence" in str(lpm.estimate("bert-base", batch_size=2))
+    assert lpm.estimate("test-13b", batch_size=4, dp=2).time_per_sample_s * 8 == pytest.approx(
+        lpm.estimate("test-13b", batch_size=4, dp=2).total_s
+    )
+
+
 def test_names_and_aliases_find_networks() -> None:
     assert lpm.estimate("ResNet18").case.model is load(lpm.NetworkSpec, "resnet18")
     spec = load(lpm.NetworkSpec, "resnet18")

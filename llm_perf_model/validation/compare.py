@@ -177,6 +177,7 @@ GROUPINGS: Final[dict[str, Callable[[Score], str]]] = {
     "source": lambda s: s.record.source,
     "metric": lambda s: s.record.metric,
     "engine": engine_of,
+    "model": lambda s: s.mapped.request["model"],
     "device": lambda s: s.mapped.request["gpu"],
     "batch": batch_band,
 }
