@@ -1,19 +1,29 @@
-"""Seconds of kernels whose work comes in blocks: products, experts, fused attention, passes over rows."""
+"""Seconds of kernels whose work comes in blocks: products, convolutions, experts, fused attention, passes over rows."""
 
 from __future__ import annotations
 
-from typing import cast
+from typing import NamedTuple, cast
 
-from .numeric import ceil, maximum, minimum
+from .numeric import ceil, floor, hypot, maximum, minimum, where
 from .ops.attention import FusedAttention
 from .ops.base import Product
 from .ops.batch import UNLIMITED, Batch, Group
+from .ops.convolution import Convolution
 from .ops.elementwise import Elementwise
-from .rates import AttentionRate, BlockRate, PassRate
+from .rates import AttentionRate, BlockRate, ConvolutionRate, PassRate
 from .types import Num
 
 OUTPUT_TILES = (64.0, 128.0)
 """Rows and columns of an output tile: a kernel exists for each."""
+
+IMPLICIT_ROWS = 64.0
+"""Positions of a block of an implicit product."""
+
+TRANSFORMED_KERNELS = 4.0
+"""Transforms of input and filters, the product, the transform of the output."""
+
+COPIES = 2.0
+"""Kernels that copy input and output between layouts."""
 
 EXPERT_ROWS = 64.0
 """Rows to which the products of an expert are padded."""
@@ -43,6 +53,89 @@ def product_s(product: Product, rate: BlockRate, sms: float) -> Num:
             wave_s = product.depth / split * depth_s + rate.wave_s
             best = minimum(best, ceil(tiles * split / sms) * wave_s + (split > 1.0) * rate.split_s)
     return best
+
+
+def implicit_s(product: Product, flops_per_s: Num, rate: ConvolutionRate, sms: float) -> Num:
+    r"""Arithmetic seconds of an implicit product on blocks of 64 rows and as many columns as the narrowest has.
+
+    .. math:: t = \min_s \left\lceil \frac{s\,g \lceil M/64 \rceil \lceil N/c \rceil}{SMs} \right\rceil
+       \frac{K}{s} \frac{2 c \min(M, 64)}{P} + [s > 1]\, t_{split}
+    """
+    tiles = product.groups * ceil(product.rows / IMPLICIT_ROWS) * ceil(product.columns / rate.columns)
+    depth_s = 2.0 * minimum(IMPLICIT_ROWS, product.rows) * rate.columns / flops_per_s
+    best: Num = float("inf")
+    for split in rate.splits:
+        busy_s = ceil(tiles * split / sms) * (product.depth / split * depth_s)
+        best = minimum(best, busy_s + (split > 1.0) * rate.split_s)
+    return best
+
+
+class Form(NamedTuple):
+    """A way to compute a convolution. Fields broadcast."""
+
+    flops: Num
+    compute_s: Num
+    memory_s: Num
+    busy_s: Num
+    kernels: Num
+
+
+def convolution_s(
+    op: Convolution, batch: Batch, memory_s: Num, rate: ConvolutionRate, sms: float, start_s: Num
+) -> Form:
+    """The fastest form of a convolution: an implicit product, or Winograd's where that saves arithmetic."""
+    best = _implicit(op, batch, memory_s, rate, sms)
+    if not op.winograd or rate.winograd_flops_per_s == 0.0:
+        return best
+    direct = best.flops
+    for form in (_fused(op, batch, memory_s, rate, sms), _transformed(op, batch, rate, sms)):
+        seconds, least_s = form.busy_s + form.kernels * start_s, best.busy_s + best.kernels * start_s
+        better = (form.flops < direct) & (seconds < least_s)
+        best = Form(*(where(better, new, old) for new, old in zip(form, best, strict=True)))
+    return best
+
+
+def _implicit(op: Convolution, batch: Batch, memory_s: Num, rate: ConvolutionRate, sms: float) -> Form:
+    """One product, between copies of input and output where the unit takes another layout.
+
+    Small groups are joined until they fill the channels that a block takes at once; zeros stand between them.
+    """
+    product, channels = op.product(batch), op.in_channels / op.groups
+    joined = maximum(1.0, minimum(op.groups, floor(rate.channels / channels)))
+    depth = op.window * rate.channels * ceil(joined * channels / rate.channels)
+    blocks = Product(product.rows, joined * product.columns, depth, ceil(op.groups / joined))
+    compute_s = implicit_s(blocks, rate.flops_per_s, rate, sms)
+    busy_s = hypot(compute_s, memory_s)
+    if not rate.copies:
+        return Form(_flops(product), compute_s, memory_s, busy_s, 1.0)
+    copies_s = 2.0 * op.cost(batch).activation_bytes / rate.moved_bytes_per_s
+    return Form(_flops(product), compute_s, memory_s + copies_s, busy_s + copies_s, 1.0 + COPIES)
+
+
+def _flops(product: Product) -> Num:
+    return 2.0 * product.groups * product.rows * product.columns * product.depth
+
+
+def _fused(op: Convolution, batch: Batch, memory_s: Num, rate: ConvolutionRate, sms: float) -> Form:
+    """Winograd's form for 2 x 2 positions in one kernel: a block takes all transformed values of its tiles."""
+    product = op.winograd_product(batch, 2.0)
+    values = product.groups / op.groups
+    deep = product._replace(depth=product.depth * values, groups=op.groups)
+    compute_s = implicit_s(deep, rate.winograd_flops_per_s, rate, sms)
+    return Form(_flops(product), compute_s, memory_s, hypot(compute_s, memory_s), 1.0)
+
+
+def _transformed(op: Convolution, batch: Batch, rate: ConvolutionRate, sms: float) -> Form:
+    """Winograd's form for 4 x 4 positions, whose transforms of input, filters and output go through memory."""
+    product = op.winograd_product(batch, 4.0)
+    inputs = product.groups * product.rows * product.depth * op.activation_bytes
+    filters = product.groups * product.columns * product.depth * op.weight_bytes
+    outputs = product.groups * product.rows * product.columns * op.activation_bytes
+    product_s = (inputs + filters + outputs) / rate.moved_bytes_per_s
+    passes_s = op.cost(batch).hbm_bytes / rate.moved_bytes_per_s + product_s
+    compute_s = implicit_s(product, rate.flops_per_s, rate, sms)
+    busy_s = passes_s + hypot(compute_s, product_s)
+    return Form(_flops(product), compute_s, passes_s + product_s, busy_s, TRANSFORMED_KERNELS)
 
 
 def padded_flops(product: Product) -> Num:

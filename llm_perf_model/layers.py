@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from math import prod
-from typing import Literal, NamedTuple, assert_never
+from typing import assert_never
 
 from .graph import NORM_TOUCHES, Graph, Node, Role, scores
 from .ops.base import Kind
@@ -13,6 +13,7 @@ from .ops.collective import Transfer
 from .ops.convolution import Convolution
 from .ops.dense import Linear
 from .ops.elementwise import Elementwise
+from .ops.recurrence import CELLS, Recurrence
 from .specs.attention import GroupedQueryAttention
 from .specs.engine import EngineSpec
 from .specs.layer import (
@@ -36,25 +37,6 @@ from .specs.layer import (
 )
 from .specs.network import NetworkSpec
 from .specs.precision import PrecisionSpec
-
-
-class Cell(NamedTuple):
-    """A step of a recurrent layer: its gates, and the tensors that its pass reads and writes."""
-
-    gates: float
-    tensors: float
-
-
-CELLS: dict[Literal["lstm", "gru", "rnn"], Cell] = {
-    "lstm": Cell(gates=4.0, tensors=4.0 + 3.0),
-    "gru": Cell(gates=3.0, tensors=4.0 + 2.0),
-    "rnn": Cell(gates=1.0, tensors=1.0 + 1.0),
-}
-"""Gates are read and the output is written; a memory reads and writes its cell too. A unit [1]_ reads the output before
-and one gate twice, since its reset gate scales what comes from the step before and not what comes from the input.
-
-.. [1] PyTorch, "GRU", https://pytorch.org/docs/stable/generated/torch.nn.GRU.html
-"""
 
 
 def build_network(network: NetworkSpec, engine: EngineSpec, precision: PrecisionSpec, shape: Shape) -> Graph:
@@ -143,6 +125,8 @@ class _Builder:
             weight_bytes=p.filter_bytes,
             activation_bytes=p.activation_bytes,
             extra=extra,
+            lines=float(made[1]),
+            winograd=(pair(layer.kernel), pair(layer.stride), layer.dilation) == ((3, 3), (1, 1), 1),
         )
         rate: Kind | None = "elementwise" if layer.groups == shape[0] > 1 else None
         yield Node("conv", "convolution", op, rate=rate)  # a filter for each channel alone is no product
@@ -220,12 +204,9 @@ class _Builder:
         gates = cell.gates * hidden
         inputs = Linear(d_in, gates, p.weight_bytes, p.activation_bytes, layer.bias)
         yield Node(f"{name}.inputs", "recurrent", inputs, steps=steps)
-        step = Linear(hidden, gates, p.weight_bytes, p.activation_bytes, layer.bias)
-        yield Node(f"{name}.step", "recurrent", step)
-        if steps > 1.0:
-            again = replace(step, shared=True, bias=False)
-            yield Node(f"{name}.more_steps", "recurrent", again, count=steps - 1.0)
-        yield Node(f"{name}.cell", "recurrent", Elementwise(hidden, cell.tensors, p.activation_bytes), count=steps)
+        sizes = (hidden, cell.gates, steps, cell.tensors, p.weight_bytes, p.activation_bytes)
+        again = Recurrence(*sizes, extra=layer.bias * gates)
+        yield Node(f"{name}.steps", "recurrent", again, kernels=again.kernels)
 
     def _squeeze_excite(self, layer: SqueezeExcite, shape: Shape) -> Iterator[Node]:
         yield self._reduced("squeeze", shape, (shape[0],))

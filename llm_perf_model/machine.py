@@ -6,7 +6,18 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from .ops.base import Kind
-from .rates import AttentionRate, BlockRate, Exchange, Machine, OneKernel, PassRate, Power, Rate
+from .rates import (
+    AttentionRate,
+    BlockRate,
+    ConvolutionRate,
+    Exchange,
+    Machine,
+    OneKernel,
+    PassRate,
+    Power,
+    Rate,
+    RecurrentRate,
+)
 from .specs.collective import CollectiveSpec
 from .specs.engine import EngineSpec
 from .specs.gpu import GpuSpec, Peak
@@ -69,6 +80,8 @@ def machine(
         peak_hbm_bytes_per_s=gpu.hbm_bytes_per_s,
         power=_power(gpu, power, peak, connection),
         blocks={} if engine.flat else units.blocks(),
+        convolution=None if engine.flat else units.convolutions(),
+        recurrent=None if engine.flat else units.recurrent(),
         attention=None if engine.flat else units.attention(),
         passes=None if engine.flat else units.passes(),
         sms=float(gpu.sms),
@@ -192,23 +205,13 @@ class _Units:
         return {
             "gemm": self.block(self.peak, self.scheme(), p.read_bytes, p.weight_bytes),
             "wide_gemm": self.block(self.wide, self.plain(self.wide), p.activation_bytes, p.wide_bytes),
-            "convolution": self.convolutions(),
         }
 
-    def convolutions(self) -> BlockRate:
-        """What a block of a convolution reaches: no kernel splits the depth."""
-        p, ratio = self.precision, self.engine.convolution_ratio
-        return self.block(self.convolution, self.filters(), p.activation_bytes, p.filter_bytes, ratio)._replace(
-            splits=SPLITS[:1]
-        )
-
-    def block(
-        self, peak: Peak, scheme: SchemeKernels, input_bytes: float, weight_bytes: float, ratio: float | None = None
-    ) -> BlockRate:
-        """What a block of products on one unit reaches; `ratio` replaces the engine's own."""
+    def block(self, peak: Peak, scheme: SchemeKernels, input_bytes: float, weight_bytes: float) -> BlockRate:
+        """What a block of products on one unit reaches."""
         gemm, cycles_per_s = self.gemm(peak), self.gpu.boost_hz
         return BlockRate(
-            self.gpu.peak_flops_per_s[peak] / self.gpu.sms * self.computed(scheme.compute_efficiency, ratio),
+            self.gpu.peak_flops_per_s[peak] / self.gpu.sms * self.computed(scheme.compute_efficiency),
             gemm.load_bytes_per_cycle * cycles_per_s,
             (scheme.depth_cycles or 0.0) / cycles_per_s,
             gemm.wave_s,
@@ -218,6 +221,31 @@ class _Units:
             input_bytes,
             weight_bytes,
         )
+
+    def convolutions(self) -> ConvolutionRate:
+        """What a block of a convolution reaches; narrow operands change it as they change dense products."""
+        engine, gemm, tensor = self.engine, self.gemm(self.convolution), self.convolution.startswith("tensor_")
+        c = self.kernels.convolution if tensor else self.kernels.vector_convolution
+        narrow, ratio = self.filters().compute_efficiency / gemm.compute_efficiency, engine.convolution_ratio
+        flops_per_s = self.gpu.peak_flops_per_s[self.convolution] / self.gpu.sms
+        return ConvolutionRate(
+            flops_per_s * self.computed(c.compute_efficiency * narrow, ratio),
+            flops_per_s * self.computed((c.winograd_efficiency or 0.0) * narrow, ratio),
+            self.gpu.hbm_bytes_per_s * self.capped(self.kernels.elementwise.memory_efficiency),
+            float(engine.convolution_columns or c.columns),
+            max((c.channel_bytes or 0.0) / self.precision.activation_bytes, 1.0),
+            gemm.split_s,
+            SPLITS if c.splits else SPLITS[:1],
+            tensor and engine.image_layout == "channels_first",
+        )
+
+    def recurrent(self) -> RecurrentRate:
+        """What the steps of a recurrent layer reach."""
+        r, p = self.kernels.recurrent, self.precision
+        block = self.block(self.peak, self.scheme(), p.read_bytes, p.weight_bytes)
+        depth_s = max(float(block.depth_s), r.depth_cycles / self.gpu.boost_hz)
+        block = block._replace(load_bytes_per_s=float("inf"), depth_s=depth_s, wave_s=0.0, splits=SPLITS[:1])
+        return RecurrentRate(block, self.gpu.hbm_bytes_per_s * self.capped(r.memory_efficiency), r.step_s)
 
     def attention(self) -> AttentionRate:
         """What a block of fused attention reaches."""

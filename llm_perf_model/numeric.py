@@ -1,4 +1,4 @@
-"""Elementwise minimum, maximum and ceiling that stay cheap on plain floats."""
+"""Elementwise minimum, maximum, ceiling and floor that stay cheap on plain floats."""
 
 from __future__ import annotations
 
@@ -44,6 +44,11 @@ def power(base: float, exponent: Num) -> Num:
 def ceil(a: Num) -> Num:
     """The next whole number, point by point."""
     return float(math.ceil(a)) if type(a) is float else cast("Num", np.ceil(a))
+
+
+def floor(a: Num) -> Num:
+    """The whole number below, point by point."""
+    return float(math.floor(a)) if type(a) is float else cast("Num", np.floor(a))
 
 
 def where(mask: Mask, a: Num, b: Num) -> Num:

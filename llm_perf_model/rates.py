@@ -32,6 +32,31 @@ class BlockRate(NamedTuple):
     weight_bytes: float
 
 
+class ConvolutionRate(NamedTuple):
+    """What a block of an implicit product reaches, `columns` wide and over `channels` at once at a place of a window.
+
+    `winograd_flops_per_s` is that of Winograd's kernel in one piece, 0 where there is none; `moved_bytes_per_s`
+    that of transforms and of copies between layouts, which `copies` asks for.
+    """
+
+    flops_per_s: Num
+    winograd_flops_per_s: Num
+    moved_bytes_per_s: Num
+    columns: float
+    channels: float
+    split_s: Num
+    splits: tuple[float, ...]
+    copies: bool
+
+
+class RecurrentRate(NamedTuple):
+    """What the steps of a recurrent layer reach: a step's product, the bytes that it reads, what a step adds."""
+
+    block: BlockRate
+    hbm_bytes_per_s: Num
+    step_s: Num
+
+
 class AttentionRate(NamedTuple):
     """What a block of fused attention reaches, and what a wave of blocks adds.
 
@@ -119,6 +144,8 @@ class Machine:
     exchange: Exchange = NO_EXCHANGE
     one_kernel: OneKernel | None = None
     blocks: Mapping[Kind, BlockRate] = field(default_factory=dict)
+    convolution: ConvolutionRate | None = None
+    recurrent: RecurrentRate | None = None
     attention: AttentionRate | None = None
     passes: PassRate | None = None
     sms: float = 1.0
@@ -141,7 +168,7 @@ def with_efficiencies(m: Machine, flops_efficiency: Num | None, hbm_memory_effic
         return m
     rates = dict(m.rates)
     if flops_efficiency is not None:
-        m = replace(m, blocks={}, attention=None)
+        m = replace(m, blocks={}, convolution=None, recurrent=None, attention=None)
         for kind in ("gemm", "wide_gemm", "convolution", "expert_gemm", "attention", "slow_attention"):
             rates[kind] = rates[kind]._replace(flops_per_s=m.peak_flops_per_s * flops_efficiency)
     if hbm_memory_efficiency is not None:

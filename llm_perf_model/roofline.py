@@ -12,7 +12,7 @@ from typing import NamedTuple, cast
 
 import numpy as np
 
-from .blocks import attention_s, cached_s, padded_flops, product_s, rows_s
+from .blocks import attention_s, cached_s, convolution_s, padded_flops, product_s, rows_s
 from .energy import delay_s, dynamic_j
 from .exchange import EXCHANGES, exchange_s
 from .graph import Graph, Node
@@ -24,6 +24,7 @@ from .ops.convolution import Convolution
 from .ops.dense import Embedding, Linear
 from .ops.elementwise import Elementwise
 from .ops.moe import ExpertLinear
+from .ops.recurrence import Recurrence
 from .rates import Machine
 from .types import Num
 
@@ -139,7 +140,14 @@ def step_s(node: Node, batch: Batch, cost: Cost, m: Machine) -> Step:
             start_s = start_s + wave_s
         case MaterialisedAttention() if m.has_blocks:
             memory_s = memory_s * maximum(1.0, m.attention_blocks / node.op.blocks(batch))
-        case Linear() | Convolution() if node.kind in m.blocks:
+        case Convolution() if m.convolution is not None and node.kind == node.op.kind:
+            form = convolution_s(node.op, batch, memory_s, m.convolution, m.sms, m.kernel_start_s)
+            return Step(form.compute_s, form.memory_s, form.busy_s, form.kernels * start_s)
+        case Recurrence() if m.recurrent is not None:
+            compute_s = node.op.steps * product_s(node.op.product(batch), m.recurrent.block, m.sms)
+            memory_s = cost.hbm_bytes / m.recurrent.hbm_bytes_per_s
+            return Step(compute_s, memory_s, hypot(compute_s, memory_s), node.op.steps * m.recurrent.step_s)
+        case Linear() if node.kind in m.blocks:
             blocks = m.blocks[node.kind]
             compute_s = product_s(node.op.product(batch), blocks, m.sms)
             return Step(compute_s, memory_s, hypot(compute_s, memory_s), start_s + blocks.start_s)

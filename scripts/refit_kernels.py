@@ -1,9 +1,10 @@
 """Fit the coefficients of kernels and exchanges to timed operators, and write them back.
 
-Run from a checkout, with the extra `fit` installed: `python scripts/refit_kernels.py PATH... [--only NAME...]`. Paths
-are files or folders of records of operators, which are not part of the project. Every file of `kernel_configs/` and
-`collective_configs/` that has fits is fitted anew, all of its coefficients at once; between the rounds the time that a
-source's method adds (`launch_s` in `records/conventions.json`) is fitted too.
+Run from a checkout, with the extra `fit` installed:
+`python scripts/refit_kernels.py PATH... [--only NAME...] [--families NAME...]`. Paths are files or folders of records of
+operators, which are not part of the project. Every file of `kernel_configs/` and `collective_configs/` that has fits is
+fitted anew, all of its coefficients at once; between the rounds the time that a source's method adds (`launch_s` in
+`records/conventions.json`) is fitted too. With `--families` only the coefficients of those families are, to their rows.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from llm_perf_model.specs.kernels import KernelSpec
 from llm_perf_model.validation.conventions import MATCHED
 from llm_perf_model.validation.fit import free_fields, value_at
 from llm_perf_model.validation.kernel_fit import (
+    FAMILIES,
     belongs,
     family_of,
     family_of_row,
@@ -49,20 +51,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("paths", nargs="+")
     parser.add_argument("--only", nargs="*", default=())
+    parser.add_argument("--families", nargs="*", default=sorted(FAMILIES | {"collective"}))
     given = parser.parse_args()
-    rows = timed_rows(given.paths)
+    rows = [row for row in timed_rows(given.paths) if family_of_row(row) in given.families]
     fitted: dict[tuple[type[Any], str], Any] = {
         (kind, name): load(kind, name)
         for kind in (KernelSpec, CollectiveSpec)
         for name in names(kind)
-        if load(kind, name).fits and (not given.only or name in given.only)
+        if fields_of(load(kind, name), given.families) and (not given.only or name in given.only)
     }
     for _ in range(ROUNDS):
         for key, spec in fitted.items():
-            fitted[key], _ = fit_rates(spec, free_fields(spec), stacks_of(spec, rows))
+            fitted[key], _ = fit_rates(spec, fields_of(spec, given.families), stacks_of(spec, rows))
         rows = with_methods(fitted, rows)
     for spec in fitted.values():
-        write(spec, rows)
+        write(spec, rows, given.families)
+
+
+def fields_of(spec: Rates, families: Sequence[str]) -> tuple[str, ...]:
+    """The coefficients of families that a file's fits name."""
+    return tuple(field for field in free_fields(spec) if family_of(field) in families)
 
 
 def timed_rows(paths: Sequence[str]) -> list[Timed]:
@@ -120,9 +128,9 @@ def matches(rule: dict[str, Any], row: Timed) -> bool:
     return all(re.search(pattern, value) for pattern, value in fields)
 
 
-def write(spec: Rates, rows: Sequence[Timed]) -> None:
+def write(spec: Rates, rows: Sequence[Timed], fitted_families: Sequence[str]) -> None:
     """The file with its new values, and its errors in and out of sample."""
-    fields = free_fields(spec)
+    fields = fields_of(spec, fitted_families)
     path = folder_of(type(spec)) / f"{spec.name}.json"
     data = json.loads(path.read_bytes())
     for field in fields:
@@ -131,7 +139,9 @@ def write(spec: Rates, rows: Sequence[Timed]) -> None:
     inside = list(zip((times_s(spec, stacks) / measured_s(stacks) - 1.0).tolist(), flat(stacks), strict=True))
     outside = left_out_errors(spec, fields, flat(stacks), shape_group)
     for fit in data["fits"]:
-        families = {family_of(field) for field in fit["fields"]}
+        families = {family_of(field) for field in fit["fields"]}.intersection(fitted_families)
+        if not families:
+            continue
         own = [error for error, row in inside if family_of_row(row) in families]
         left = [error for error, row in outside if family_of_row(row) in families]
         fit["rows"], fit["date"] = len(own), datetime.datetime.now(datetime.UTC).date().isoformat()

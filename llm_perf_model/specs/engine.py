@@ -78,6 +78,10 @@ class EngineSpec(CoefficientSpec):
     """Arithmetic rate of this engine's kernels over the generation's; None: the same."""
     convolution_ratio: Positive | None = None
     """Arithmetic rate of this engine's convolutions over the generation's; None: as `compute_ratio`."""
+    convolution_columns: Count | None = None
+    """Output channels of the narrowest block of its convolutions; None: as the generation's."""
+    image_layout: Literal["channels_first", "channels_last"] = "channels_last"
+    """Order of values in memory: tensor units take the channels of a place together, so others are copied for them."""
     memory_ratio: Positive | None = None
     """Memory rate of this engine's kernels over the generation's; None: the same."""
     kernels: KernelRates | None = None

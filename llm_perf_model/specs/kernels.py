@@ -37,6 +37,36 @@ class SchemeKernels(Spec):
     """Whether a kernel exists that splits the depth."""
 
 
+class ConvolutionKernels(Spec):
+    """Convolutions as implicit products: blocks of 64 positions and `columns` output channels.
+
+    Loads and waves hide behind the arithmetic. `winograd_efficiency` is that of Winograd's kernel in one piece, whose
+    transforms are arithmetic beside the product; the products between transforms that are kernels of their own
+    run at `compute_efficiency`.
+    """
+
+    compute_efficiency: Efficiency
+    columns: Count
+    """Output channels of the narrowest block."""
+    channel_bytes: Count | None = None
+    """Bytes of input channels that a block takes at once from each place of a window, padded to them; None: any."""
+    splits: bool
+    """Whether kernels exist that split the depth."""
+    winograd_efficiency: Efficiency | None = None
+    """None: there are no Winograd kernels for this unit."""
+
+
+class RecurrentKernels(Spec):
+    """Steps of a recurrent layer inside one call of a library: a product that waits for the one before, and a cell.
+
+    A block takes at least `depth_cycles` for each unit of depth; weights are read anew in each step.
+    """
+
+    step_s: NonNegative
+    depth_cycles: NonNegative
+    memory_efficiency: Efficiency
+
+
 class AttentionKernels(Spec):
     """Fused attention: a block takes `query_rows` of one key head and walks over its keys.
 
@@ -91,6 +121,10 @@ class KernelRates(Spec):
     gemm: GemmKernels
     vector_gemm: GemmKernels
     schemes: dict[Scheme, SchemeKernels] = Field(default_factory=dict)
+    convolution: ConvolutionKernels
+    """On tensor units."""
+    vector_convolution: ConvolutionKernels
+    recurrent: RecurrentKernels
     experts: ExpertKernels
     attention: AttentionKernels
     elementwise: ElementwiseKernels

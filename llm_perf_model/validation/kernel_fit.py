@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
@@ -95,8 +96,10 @@ def belongs(stack: Stack, spec: KernelSpec | CollectiveSpec) -> bool:
 
 def shape_group(row: Timed) -> str:
     """One of five groups of shapes; batch, rows and lengths are no part of a shape, bytes of an exchange are."""
-    sizes = {key: value for key, value in row.record.sizes.items() if key not in {"m", "batch", "q_len", "kv_len"}}
-    return str(zlib.crc32(f"{row.record.shape}{sorted(sizes.items())}".encode()) % 5)
+    lengths = {"m", "batch", "q_len", "kv_len", "steps"}
+    sizes = {key: value for key, value in row.record.sizes.items() if key not in lengths}
+    shape = re.sub(r'"N": [\d.]+', "", row.record.shape)
+    return str(zlib.crc32(f"{shape}{sorted(sizes.items())}".encode()) % 5)
 
 
 def family_of(field: str) -> str:
@@ -105,18 +108,26 @@ def family_of(field: str) -> str:
     return {"schemes": "gemm", "kernel_start_s": "gemm"}.get(head, head if head in FAMILIES else "collective")
 
 
-FAMILIES = frozenset({"gemm", "vector_gemm", "attention", "elementwise", "experts"})
+FAMILIES = frozenset(
+    {"gemm", "vector_gemm", "convolution", "vector_convolution", "recurrent", "attention", "elementwise", "experts"}
+)
 
 
 def family_of_row(row: Timed) -> str:
-    """The family of a row's coefficients: products on vector units have their own."""
-    return "vector_gemm" if row.family == "gemm" and row.precision == "fp32" else row.family
+    """The family of a row's coefficients: products and convolutions on vector units have their own."""
+    vector = row.family in {"gemm", "convolution"} and row.precision == "fp32"
+    return f"vector_{row.family}" if vector else row.family
 
 
 _PRODUCTS = ("compute_efficiency", "memory_efficiency", "load_bytes_per_cycle", "wave_s", "split_s")
 FIELDS_OF_FAMILY = {
     "gemm": (*(f"gemm.{field}" for field in _PRODUCTS), "kernel_start_s"),
     "vector_gemm": (*(f"vector_gemm.{field}" for field in _PRODUCTS), "kernel_start_s"),
+    "convolution": ("convolution.compute_efficiency",),
+    "vector_convolution": tuple(
+        f"vector_convolution.{field}" for field in ("compute_efficiency", "winograd_efficiency")
+    ),
+    "recurrent": tuple(f"recurrent.{field}" for field in ("step_s", "depth_cycles", "memory_efficiency")),
     "attention": tuple(f"attention.{field}" for field in ("compute_efficiency", "memory_efficiency", "wave_s")),
     "elementwise": tuple(
         f"elementwise.{field}" for field in ("memory_efficiency", "cache_bytes_per_cycle", "row_values_per_cycle")

@@ -23,12 +23,13 @@ from ..specs.catalog import load
 from ..specs.gpu import GpuSpec
 from ..specs.model import ModelSpec
 from ..specs.precision import PrecisionSpec
+from . import layer_operators
 from .conventions import convention
 from .records import Record
 from .unmappable import UnmappableError
 
 Family = str
-"""Kernels that share coefficients: gemm, attention, elementwise, experts, collective."""
+"""Kernels that share coefficients: gemm, convolution, recurrent, attention, elementwise, experts, collective."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +242,18 @@ def _collective(record: Record, p: PrecisionSpec, name: str) -> Built:
     return "collective", (Node(name, "communication", ops[name]),), Batch.uniform(1.0, 1.0, 0.0)
 
 
+def _convolution(record: Record, p: PrecisionSpec, _: str) -> Built:
+    node, batch = layer_operators.convolution(record, p)
+    return "convolution", (node,), batch
+
+
+def _recurrence(record: Record, p: PrecisionSpec, name: str) -> Built:
+    if name == "Timesteps":
+        raise UnmappableError("the number of steps of the row below is no time")
+    node, batch = layer_operators.recurrence(record, p)
+    return "recurrent", (node,), batch
+
+
 _BUILDERS: Final[Mapping[str, Builder]] = {
     r"gemm(/.*)?": _gemm,
     r"context_attention|generation_attention": _attention,
@@ -248,5 +261,7 @@ _BUILDERS: Final[Mapping[str, Builder]] = {
     r"elementwise/.*|gelu|layernorm|softmax": _plain_pass,
     "moe": _experts,
     r"all_reduce|all_gather|reduce_scatter|send_recv": _collective,
+    r"conv/Forward \(msec\)": _convolution,
+    r"rnn/.*": _recurrence,
 }
 """Name of an operator -> what it is."""

@@ -7,7 +7,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Literal, cast, get_args
 
@@ -148,10 +148,24 @@ def read(path: Path) -> Iterator[Record | Problem]:
             if missing:
                 yield Problem(path.name, 1, f"missing column{'s' if len(missing) > 1 else ''} {', '.join(missing)}")
                 return
-            for row in rows:
-                yield _parse(path.name, rows.line_num, row)
+            yield from _with_steps(_parse(path.name, rows.line_num, row) for row in rows)
     except (UnicodeDecodeError, csv.Error, OSError) as error:
         yield Problem(path.name, 1, f"cannot be read as CSV: {error}")
+
+
+def _with_steps(rows: Iterable[Record | Problem]) -> Iterator[Record | Problem]:
+    """A row of recurrent layers counts the steps of the row below it, in its column of milliseconds."""
+    counted: Record | None = None
+    for row in rows:
+        if isinstance(row, Record) and counted is not None and _layer(row) == _layer(counted):
+            yield replace(row, sizes={**row.sizes, "steps": 1e3 * (counted.value or 0.0)})
+        else:
+            yield row
+        counted = row if isinstance(row, Record) and row.operator.endswith("/Timesteps") else None
+
+
+def _layer(record: Record) -> tuple[str, str]:
+    return record.operator.rsplit("/", 1)[0], record.shape
 
 
 def _parse(file: str, line: int, row: Mapping[str, Any]) -> Record | Problem:
