@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from .allocation import Allocation, allocation
@@ -85,6 +85,9 @@ def make_case(
     kernels, power = _of_generation(KernelSpec, gpu), _of_generation(PowerSpec, gpu)
     graph = _graph(model, engine, precision, layout, beams, input_shape)
     reached = joined.reached if joined else None
+    m = machine(gpu, engine, engine.kernels or kernels, precision, peak, host_layers, joined, power)
+    if beams > 1:
+        m = replace(m, sequence_s=m.sequence_s + (engine.beam_s or 0.0))
     return Case(
         model=model,
         gpu=gpu,
@@ -97,7 +100,7 @@ def make_case(
         kernels=kernels,
         power=power,
         graph=graph,
-        machine=machine(gpu, engine, engine.kernels or kernels, precision, peak, host_layers, joined, power),
+        machine=m,
         allocation=allocation(model, gpu, engine, precision, layout, graph, reached, beams),
     )
 

@@ -56,6 +56,11 @@ class Node:
         return self.count * (self.kernels if self.calls is None else self.calls)
 
     @property
+    def launched(self) -> float:
+        """Kernels that a library launches in a pass beside one for each call."""
+        return self.count * max(self.kernels - (self.kernels if self.calls is None else self.calls), 0.0)
+
+    @property
     def live(self) -> Live:
         """What is alive while it runs; a pass in several kernels holds the tensors of one of them."""
         own, share = self.op.live, self.kernels if isinstance(self.op, Elementwise) else 1.0

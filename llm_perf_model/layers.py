@@ -41,11 +41,8 @@ from .specs.precision import PrecisionSpec
 
 def build_network(network: NetworkSpec, engine: EngineSpec, precision: PrecisionSpec, shape: Shape) -> Graph:
     """The nodes of a pass over samples of a shape, in the order in which they run."""
-    nodes = tuple(_Builder(engine, precision).layers(network.layers, shape, ""))
-    if not engine.host_samples:
-        return nodes
-    moved = Transfer(float(prod(shape)), precision.activation_bytes)
-    return Node("input_copy", "communication", moved, rate="staged"), *nodes
+    builder = _Builder(engine, precision)
+    return *builder.arriving(shape), *builder.layers(network.layers, shape, "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +55,24 @@ class _Builder:
         """Whether batch norms, activations and sums ride on the kernel before them."""
         return "activation" in self.engine.fused
 
+    def of(self, shape: Shape) -> _Builder:
+        """With the bytes that activations of a shape have."""
+        if len(shape) < 3:
+            return self
+        return replace(self, precision=self.precision.model_copy(update={"activation_bytes": self.precision.map_bytes}))
+
+    def arriving(self, shape: Shape) -> Iterator[Node]:
+        """The copy from the host, and the pass that makes samples as narrow as the first layer wants them."""
+        kept, values = self.of(shape).precision.activation_bytes, float(prod(shape))
+        arrived = kept if self.precision.sample_bytes is None else self.precision.sample_bytes
+        if self.engine.host_samples:
+            yield Node("input_copy", "communication", Transfer(values, arrived), rate="staged")
+        if arrived != kept:
+            yield Node("input_cast", "pass", Elementwise(values, 1.0 + arrived / kept, kept))
+
     def layers(self, layers: Iterable[Layer], shape: Shape, prefix: str) -> Iterator[Node]:
         for number, layer in enumerate(layers):
-            for node in self._layer(layer, shape):
+            for node in self.of(shape)._layer(layer, shape):
                 yield replace(node, name=f"{prefix}{number}.{node.name}")
             shape = layer.shape(shape)
 

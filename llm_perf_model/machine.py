@@ -75,6 +75,7 @@ def machine(
         kernel_start_s=kernels.kernel_start_s if engine.kernel_start_s is None else engine.kernel_start_s,
         experts_start_s=0.0 if engine.flat else kernels.experts.start_s,
         dispatch_s=engine.dispatch_s,
+        launch_s=engine.launch_s or 0.0,
         step_s=engine.step_s,
         peak_flops_per_s=gpu.peak_flops_per_s[peak],
         peak_hbm_bytes_per_s=gpu.hbm_bytes_per_s,
@@ -233,10 +234,10 @@ class _Units:
             flops_per_s * self.computed((c.winograd_efficiency or 0.0) * narrow, ratio),
             self.gpu.hbm_bytes_per_s * self.capped(self.kernels.elementwise.memory_efficiency),
             float(engine.convolution_columns or c.columns),
-            max((c.channel_bytes or 0.0) / self.precision.activation_bytes, 1.0),
+            max((c.channel_bytes or 0.0) / self.precision.map_bytes, 1.0),
             gemm.split_s,
             SPLITS if c.splits else SPLITS[:1],
-            tensor and engine.image_layout == "channels_first",
+            tensor and self.precision.map_bytes < 4.0 and engine.image_layout == "channels_first",
         )
 
     def recurrent(self) -> RecurrentRate:

@@ -141,6 +141,7 @@ class Machine:
     peak_flops_per_s: Num
     peak_hbm_bytes_per_s: Num
     power: Power = NO_POWER
+    launch_s: Num = 0.0
     exchange: Exchange = NO_EXCHANGE
     one_kernel: OneKernel | None = None
     blocks: Mapping[Kind, BlockRate] = field(default_factory=dict)

@@ -246,7 +246,7 @@ def totals(graph: Graph, machine: Machine, runs: Iterable[Run], request_s: Num =
 
 def host_s_per_step(graph: Graph, machine: Machine) -> Num | None:
     """Host seconds of one step, for launches and layers, or None where they are hidden."""
-    per_operator, layers = machine.dispatch_s, machine.layers_host_s
-    if isinstance(per_operator, float) and isinstance(layers, float) and per_operator == layers == 0.0:
-        return None
-    return per_operator * sum(node.dispatched for node in graph) + layers
+    calls_s = machine.dispatch_s * sum(node.dispatched for node in graph)
+    launches_s = machine.launch_s * sum(node.launched for node in graph)
+    host_s: Num = calls_s + launches_s + machine.layers_host_s
+    return None if isinstance(host_s, float) and host_s == 0.0 else host_s

@@ -58,7 +58,8 @@ class EngineSpec(CoefficientSpec):
     kind of link's; a
     `gemm_compute_efficiency` that is given holds for every product, without tiles.
 
-    On the host a step takes `dispatch_s` a kernel and `layer_s` a layer (`half_layer_s` more where
+    On the host a step takes `dispatch_s` an operator, `launch_s` a kernel that an operator launches beside its first,
+    and `layer_s` a layer (`half_layer_s` more where
     activations are narrower than 32 bits). A step lasts for the longer of device and host, or for
     their sum where the engine is `synchronous`, plus `step_s` and `sequence_s` for each sequence; a request
     adds `request_s`.
@@ -91,11 +92,14 @@ class EngineSpec(CoefficientSpec):
     """Small all-reduces run in one kernel where the link has it."""
     collective_start_s: NonNegative = 0.0
     dispatch_s: NonNegative
+    launch_s: NonNegative | None = None
     layer_s: NonNegative = 0.0
     half_layer_s: NonNegative = 0.0
     synchronous: bool = False
     step_s: NonNegative
     sequence_s: NonNegative = 0.0
+    beam_s: NonNegative | None = None
+    """Host seconds of a search for each beam in a step, while the device waits; None: the device searches alone."""
     request_s: NonNegative = 0.0
     context_bytes: NonNegative
     """Device memory of the driver's context, of libraries and their workspaces."""

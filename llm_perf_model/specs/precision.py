@@ -33,6 +33,10 @@ class PrecisionSpec(FileSpec):
     convolution_weight_bytes: Positive | None = None
     """Bytes per weight of a convolution; None: as other products."""
     convolution_scheme: Scheme = "plain"
+    map_activation_bytes: Positive | None = None
+    """Bytes per value of activations that have height and width; None: `activation_bytes`."""
+    sample_bytes: Positive | None = None
+    """Bytes per value of samples as they arrive; None: as the network keeps them."""
     scheme: Scheme = "plain"
     input_bytes: Positive | None = None
     """Bytes per value that a product reads of its inputs; None: `activation_bytes`."""
@@ -45,6 +49,11 @@ class PrecisionSpec(FileSpec):
     def read_bytes(self) -> float:
         """Bytes per value that a product reads of its inputs."""
         return self.activation_bytes if self.input_bytes is None else self.input_bytes
+
+    @property
+    def map_bytes(self) -> float:
+        """Bytes per value of activations that have height and width."""
+        return self.activation_bytes if self.map_activation_bytes is None else self.map_activation_bytes
 
     @property
     def filter_bytes(self) -> float:
