@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from .graph import Graph, kv_bytes_per_token, parameters, weights_bytes
+from .graph import kv_bytes_per_token, parameters, source_kv_bytes_per_token, weights_bytes
 from .liveness import held_logits, largest_live
 from .ops.base import Live
+from .ops.node import Graph, running
 from .specs.collective import CollectiveSpec
 from .specs.engine import BeamCache, Cache, EngineSpec
 from .specs.gpu import GpuSpec
@@ -41,7 +42,9 @@ class Allocation:
 
     `kv_token_bytes` is what a token of a sequence adds to the cache, which is kept as `cache` says in
     `cache_tensors` tensors. `live` and `logits` are alive in turn; the pool is `pool_fraction` of the device,
-    or of what is free beside the cache (`pool_of_free`).
+    or of what is free beside the cache (`pool_of_free`). Where an encoder reads the prompt, a token of it adds
+    `source_token_bytes` to a cache that does not grow; `encoder_live` is alive in the encoder's pass, `first_live`
+    in the decoder's first one only.
     """
 
     weights_bytes: float
@@ -52,7 +55,10 @@ class Allocation:
     beam_cache: BeamCache
     cache_tensors: float
     block_tokens: float
+    source_token_bytes: float
     live: tuple[Live, ...]
+    encoder_live: tuple[Live, ...]
+    first_live: tuple[Live, ...]
     logits: Live
     overallocation: float
     pass_tokens: float | None
@@ -64,6 +70,11 @@ class Allocation:
     pool_fraction: float
     pool_of_free: bool
     capacity_bytes: Num
+
+    @property
+    def encodes(self) -> bool:
+        """Whether an encoder reads the prompt."""
+        return bool(self.encoder_live)
 
     @property
     def limit_bytes(self) -> Num:
@@ -93,7 +104,10 @@ def allocation(
         beam_cache=engine.beams,
         cache_tensors=CACHE_TENSORS_PER_LAYER * layers * share,
         block_tokens=float(engine.block_tokens or 1) if cache == "paged" else 1.0,
-        live=largest_live(graph),
+        source_token_bytes=0.0 if cache == "none" else source_kv_bytes_per_token(graph),
+        live=largest_live(running(graph, "always")),
+        encoder_live=largest_live(running(graph, "encoder")),
+        first_live=largest_live(running(graph, "first")),
         logits=held_logits(model, engine, precision) if isinstance(model, ModelSpec) else Live(),
         overallocation=engine.overallocation or 1.0,
         pass_tokens=float(engine.pass_tokens) if engine.pass_tokens and generates else None,

@@ -82,7 +82,7 @@ def answer(request: Request) -> Estimate:
         machine=machine,
         request=request,
         workload=workload,
-        prefill=prefill(case.graph, machine, batch_size * prompts, input_len),
+        prefill=prefill(case.graph, machine, batch_size, input_len, prompts),
         decode=decode(case.graph, machine, batch_size * request.num_beams, input_len, output_len - 1.0),
         describe=summary,
         explain=shortfall,

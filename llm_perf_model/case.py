@@ -8,9 +8,10 @@ from typing import TypeVar
 
 from .allocation import Allocation, allocation
 from .errors import InfeasibleError, SpecError, UnknownNameError
-from .graph import Graph, build
+from .graph import build
 from .layers import build_network
 from .machine import Connection, gemm_peak, machine
+from .ops.node import Graph
 from .rates import Machine
 from .specs.catalog import load, names
 from .specs.collective import CollectiveSpec
@@ -82,10 +83,12 @@ def make_case(
             f"{gpu.name} cannot run precision {precision.name}: it needs {wanted}, the device has {units}"
         )
     host_layers = model.layer_count if isinstance(model, ModelSpec) else 0  # engines time layers of transformers
+    encoder_layers = model.encoder_layer_count if isinstance(model, ModelSpec) else 0
     kernels, power = _of_generation(KernelSpec, gpu), _of_generation(PowerSpec, gpu)
     graph = _graph(model, engine, precision, layout, beams, input_shape)
     reached = joined.reached if joined else None
-    m = machine(gpu, engine, engine.kernels or kernels, precision, peak, host_layers, joined, power)
+    used = engine.kernels or kernels
+    m = machine(gpu, engine, used, precision, peak, host_layers, joined, power, encoder_layers)
     if beams > 1:
         m = replace(m, sequence_s=m.sequence_s + (engine.beam_s or 0.0))
     return Case(
@@ -142,6 +145,11 @@ def _check(model: AnyModel, layout: LayoutSpec, beams: int) -> None:
         raise InfeasibleError(
             f"{model.name} is a network of layers: only tp = 1 and layer_split = 1 are answered; use dp"
         )
+    if isinstance(model, ModelSpec) and model.encoder is not None and layout.layer_split > 1:
+        raise InfeasibleError(
+            f"layer_split = {layout.layer_split}: {model.name} has an encoder and a decoder, which are not split by "
+            "layers; use tp or dp"
+        )
     if layout.tp > 1 and layout.layer_split > 1:
         raise InfeasibleError("tp and layer_split exclude each other: give one of them")
     if layout.layer_split > layers:
@@ -151,9 +159,9 @@ def _check(model: AnyModel, layout: LayoutSpec, beams: int) -> None:
 
 
 def _check_divides(model: ModelSpec, tp: int) -> None:
-    for group in model.layers:
+    for group in model.groups:
         if not _divides(group, tp):
-            possible = [n for n in range(1, group.attention.heads + 1) if all(_divides(g, n) for g in model.layers)]
+            possible = [n for n in range(1, group.attention.heads + 1) if all(_divides(g, n) for g in model.groups)]
             raise InfeasibleError(
                 f"tp = {tp} does not divide {model.name}: {group.attention.heads} heads, "
                 f"{group.attention.kv_heads} key-value heads, feed-forward width {group.ffn.intermediate}; "
@@ -163,9 +171,10 @@ def _check_divides(model: ModelSpec, tp: int) -> None:
 
 def _divides(group: LayerGroup, tp: int) -> bool:
     """Heads and widths split evenly; key heads split evenly or are copied evenly."""
-    heads, kv_heads = group.attention.heads, group.attention.kv_heads
+    blocks = [block for block in (group.attention, group.cross_attention) if block is not None]
     widths = (group.ffn.intermediate, getattr(group.ffn, "shared_intermediate", None) or 0)
-    return heads % tp == 0 and not any(width % tp for width in widths) and (kv_heads % tp == 0 or tp % kv_heads == 0)
+    shared = all(block.kv_heads % tp == 0 or tp % block.kv_heads == 0 for block in blocks)
+    return shared and not any(width % tp for width in (*widths, *(block.heads for block in blocks)))
 
 
 def _joined(link: LinkSpec, bundles: int) -> Connection:

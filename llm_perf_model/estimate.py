@@ -17,6 +17,7 @@ from .errors import InfeasibleError, OutOfMemoryError
 from .frontier import max_batch_size
 from .generate import Phase
 from .intervals import PhaseName, interval
+from .numeric import maximum
 from .peak import Memory, memory
 from .provenance import provenance
 from .rates import Machine
@@ -137,8 +138,10 @@ class Estimate:
 
     @property
     def _positions(self) -> Num:
-        """Tokens of a sequence: prompt and output, or what an encoder reads."""
+        """Tokens of a sequence: prompt and output, what an encoder reads, or the more of both that have their own."""
         w = self.workload
+        if self.case.allocation.encodes:
+            return maximum(w.input_len, w.output_len)
         return w.input_len + w.output_len if self.case.model.causal else w.input_len
 
     @cached_property
@@ -209,6 +212,8 @@ class Estimate:
         case, request = self.case, self.request
         if isinstance(case.model, NetworkSpec):
             return Bounds(None, None, "none: no engine has records of networks of layers yet")
+        if case.allocation.encodes:
+            return Bounds(None, None, "none: no engine has records of encoder-decoders yet")
         if case.engine.flat:
             return Bounds(None, None, "none: an engine with flat rates states a bound, not an estimate")
         if request.flops_efficiency is not None or request.hbm_memory_efficiency is not None:
@@ -231,6 +236,8 @@ class Estimate:
         """
         if np.any(self.extrapolated):
             words = "input_len + output_len" if self.case.model.causal else "input_len"
+            if self.case.allocation.encodes:
+                words = "the longer of input_len and output_len"
             raise InfeasibleError(
                 f"{words} is {float(np.max(self._positions)):.0f} tokens, but {self.case.model.name} has "
                 f"{self.case.model.max_positions} positions"

@@ -21,7 +21,11 @@ def max_batch_size(a: Allocation, input_len: Num, output_len: Num) -> Num:
 def max_input_len(a: Allocation, batch_size: Num, output_len: Num, positions: float | None) -> Num:
     """The longest prompt that fits, within the model's positions; 0 where none does. Shape: broadcast."""
     longest = largest(lambda input_len: memory(a, batch_size, input_len, output_len).fits, MOST)
-    return longest if positions is None else minimum(longest, maximum(positions - output_len, 0.0))
+    if positions is None:
+        return longest
+    if a.encodes:  # prompt and output have positions of their own
+        return minimum(longest, where(output_len <= positions, positions, 0.0))
+    return minimum(longest, maximum(positions - output_len, 0.0))
 
 
 def largest(fits: Callable[[Num], Mask], most: float) -> Num:

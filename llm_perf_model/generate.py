@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from itertools import pairwise
 from typing import Any
@@ -11,13 +11,16 @@ from typing import Any
 import numpy as np
 
 from .energy import dynamic_j, energy_j
-from .graph import Graph, Node
-from .ops.batch import UNLIMITED, Batch
+from .ops.batch import START_TOKENS, UNLIMITED, Batch
+from .ops.node import Graph, Node, running
 from .rates import Machine
 from .roofline import Run, Totals, Work, host_s_per_step, step_s, totals, walk
 from .types import Num
 
 BOUNDS = ("compute", "memory", "communication", "host", "power")
+
+Sequences = tuple[Num, Num, Num]
+"""Sequences of a decode, the tokens of each that its first step finds cached, and those that an encoder has read."""
 
 
 @dataclass(frozen=True)
@@ -28,11 +31,17 @@ class Phase:
     machine: Machine
     runs: tuple[Run, ...]
     request_s: Num = 0.0
+    encoder: Phase | None = None
+    """The pass of an encoder, which comes before."""
 
     @cached_property
     def totals(self) -> Totals:
         """FLOPs, bytes and seconds of the whole phase, for one device."""
-        return totals(self.graph, self.machine, self.runs, self.request_s)
+        own = totals(self.graph, self.machine, self.runs, self.request_s)
+        if self.encoder is None:
+            return own
+        before = self.encoder.totals
+        return Totals(*(getattr(before, field.name) + getattr(own, field.name) for field in fields(Totals)))
 
     @property
     def time_s(self) -> Num:
@@ -84,43 +93,64 @@ class Phase:
 
     def works(self) -> Iterator[tuple[Work, ...]]:
         """For each node, its work in every run."""
-        return zip(*(tuple(walk(self.graph, self.machine, run)) for run in self.runs), strict=True)
+        if self.encoder is not None:
+            yield from self.encoder.works()
+        yield from zip(*(tuple(walk(self.graph, self.machine, run)) for run in self.runs), strict=True)
 
 
 def _per(ideal_s: Num, time_s: Num) -> Num:
     return ideal_s / np.where(time_s == 0.0, 1.0, time_s)
 
 
-def prefill(graph: Graph, machine: Machine, batch_size: Num, input_len: Num) -> Phase:
-    """One pass over the prompts, and what a request costs once."""
-    run = Run.single(Batch.uniform(batch_size, input_len, 0.0))
-    return Phase(graph, machine, (run,), machine.request_s)
+def prefill(graph: Graph, machine: Machine, batch_size: Num, input_len: Num, copies: float = 1.0) -> Phase:
+    """One pass over the prompts, each `copies` times, and what a request costs once.
+
+    An encoder passes over the prompts, each once; its decoder then over one token a copy.
+    """
+    prompt, source = decoder_lengths(graph, input_len)
+    run = Run.single(Batch.uniform(batch_size * copies, prompt, 0.0, source))
+    encoder = running(graph, "encoder")
+    if not encoder:
+        return Phase(graph, machine, (run,), machine.request_s)
+    alone = replace(machine, layers_host_s=machine.encoder_host_s, step_s=0.0, sequence_s=0.0)  # no step of its own
+    before = Phase(encoder, alone, (Run.single(Batch.uniform(batch_size, input_len, 0.0)),))
+    return Phase(running(graph, "first", "always"), machine, (run,), machine.request_s, before)
 
 
 def decode(graph: Graph, machine: Machine, batch_size: Num, input_len: Num, steps: Num) -> Phase:
-    """`steps` passes of one token a sequence; the first finds `input_len` cached tokens.
+    """`steps` passes of one token a sequence; the first finds the `input_len` tokens of the prompt cached.
+
+    The decoder of an encoder-decoder finds one token, and sees those of the prompt beside its own.
 
     The number of runs depends on the kinks of the cost (a sliding window, and where the host may be
     the limit a change of an operator's bound), never on the number of steps.
     """
-    edges: list[Num] = [0.0, *_window_edges(graph, input_len, steps), steps]
+    past, source = decoder_lengths(graph, input_len)
+    graph = running(graph, "always")
+    edges: list[Num] = [0.0, *_window_edges(graph, past, steps), steps]
     if host_s_per_step(graph, machine) is not None and not machine.synchronous:
-        edges = _split_at_bound_changes(graph, machine, batch_size, input_len, edges)
-    return Phase(graph, machine, tuple(_runs(batch_size, input_len, edges)))
+        edges = _split_at_bound_changes(graph, machine, (batch_size, past, source), edges)
+    return Phase(graph, machine, tuple(_runs((batch_size, past, source), edges)))
 
 
-def _runs(batch_size: Num, input_len: Num, edges: list[Num]) -> Iterator[Run]:
+def decoder_lengths(graph: Graph, input_len: Num) -> tuple[Num, Num]:
+    """Tokens of a prompt that the decoder itself passes over, and those that an encoder reads for it."""
+    return (START_TOKENS, input_len) if running(graph, "encoder") else (input_len, 0.0)
+
+
+def _runs(sequences: Sequences, edges: list[Num]) -> Iterator[Run]:
+    batch_size, past, source = sequences
     for low, high in pairwise(edges):
-        first = Batch.uniform(batch_size, 1.0, input_len + low)
-        last = Batch.uniform(batch_size, 1.0, input_len + np.maximum(high - 1.0, low))
+        first = Batch.uniform(batch_size, 1.0, past + low, source)
+        last = Batch.uniform(batch_size, 1.0, past + np.maximum(high - 1.0, low), source)
         yield Run(high - low, first, last)
 
 
-def _window_edges(graph: Graph, input_len: Num, steps: Num) -> Iterator[Num]:
-    """Steps at which a window fills up: step i sees min(input_len + i + 1, W) tokens."""
+def _window_edges(graph: Graph, past: Num, steps: Num) -> Iterator[Num]:
+    """Steps at which a window fills up: step i sees min(past + i + 1, W) tokens."""
     windows = {node.op.attention_window for node in graph} - {UNLIMITED}
     for window in sorted(windows):
-        yield np.clip(window - input_len, 0.0, steps)
+        yield np.clip(window - past, 0.0, steps)
 
 
 def _excess_s(node: Node, machine: Machine, batch: Batch) -> Num:
@@ -129,13 +159,11 @@ def _excess_s(node: Node, machine: Machine, batch: Batch) -> Num:
     return step.compute_s - step.memory_s
 
 
-def _split_at_bound_changes(
-    graph: Graph, machine: Machine, batch_size: Num, input_len: Num, edges: list[Num]
-) -> list[Num]:
+def _split_at_bound_changes(graph: Graph, machine: Machine, sequences: Sequences, edges: list[Num]) -> list[Num]:
     """`edges` with the steps at which a growing operator turns from memory- to compute-bound or back."""
     growing = tuple(node for node in graph if node.op.grows)
     changes: list[Num] = []
-    for low, run in zip(edges, _runs(batch_size, input_len, edges), strict=False):
+    for low, run in zip(edges, _runs(sequences, edges), strict=False):
         for node in growing:
             first, last = (_excess_s(node, machine, batch) for batch in (run.first, run.last))
             slope = (last - first) / np.maximum(run.steps - 1.0, 1.0)

@@ -5,81 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Literal, assert_never
+from typing import assert_never
 
-from .ops.attention import CacheConcat, FusedAttention, MaterialisedAttention
-from .ops.base import AbstractOp, Cost, Kind, Live
-from .ops.batch import Batch
+from .ops.attention import CacheConcat, FusedAttention, MaterialisedAttention, PositionBias
+from .ops.base import Kind, Live
 from .ops.collective import AllGather, AllReduce, Transfer
 from .ops.dense import Embedding, Linear
 from .ops.elementwise import Elementwise
 from .ops.moe import ExpertLinear
-from .specs.attention import GroupedQueryAttention
+from .ops.node import Graph, Node, Role
+from .ops.source import SourceAttention
+from .specs.attention import CrossAttention, GroupedQueryAttention
 from .specs.engine import EngineSpec, Fusion, Passes, PassName
 from .specs.ffn import Ffn, GatedFfn, MoeFfn, PlainFfn
-from .specs.model import LayerGroup, ModelSpec
+from .specs.model import EncoderStack, LayerGroup, ModelSpec
 from .specs.precision import PrecisionSpec
-
-Role = Literal[
-    "embedding", "attention", "ffn", "norm", "head", "communication",
-    "convolution", "dense", "recurrent", "pool", "pass",
-]  # fmt: skip
-"""Part that a node belongs to: of a transformer, or of a network of layers."""
-
-
-@dataclass(frozen=True, slots=True)
-class Node:
-    """An operator that runs `count` times a pass, as `kernels` kernels each time."""
-
-    name: str
-    role: Role
-    op: AbstractOp
-    count: float = 1.0
-    kernels: float = 1.0
-    calls: float | None = None
-    """Operators that a framework dispatches for it each time; None: one a kernel."""
-    rate: Kind | None = None
-    """Rate that it runs at, where that is not its operator's own."""
-    beside_bytes: float = 0.0
-    """Bytes a token that stay alive beside its own tensors: the residual stream, inputs that a caller keeps."""
-    steps: float = 1.0
-    """Tokens of one sequence that a sample of a network is to its operator."""
-
-    @property
-    def kind(self) -> Kind:
-        """Which of a machine's rates it runs at."""
-        return self.rate or self.op.kind
-
-    @property
-    def dispatched(self) -> float:
-        """Operators that a framework dispatches for it in a pass."""
-        return self.count * (self.kernels if self.calls is None else self.calls)
-
-    @property
-    def launched(self) -> float:
-        """Kernels that a library launches in a pass beside one for each call."""
-        return self.count * max(self.kernels - (self.kernels if self.calls is None else self.calls), 0.0)
-
-    @property
-    def live(self) -> Live:
-        """What is alive while it runs; a pass in several kernels holds the tensors of one of them."""
-        own, share = self.op.live, self.kernels if isinstance(self.op, Elementwise) else 1.0
-        token_bytes, sequence_bytes = own.token_bytes / share, own.sequence_bytes / share
-        if self.steps == 1.0:
-            return Live(token_bytes + self.beside_bytes, sequence_bytes, own.pair_bytes)
-        sample_bytes = self.steps * token_bytes + sequence_bytes + self.steps**2 * own.pair_bytes
-        return Live(sample_bytes + self.beside_bytes)
-
-    def seen(self, batch: Batch) -> Batch:
-        """The batch as its operator sees it: each sample of a network may be a sequence of several tokens."""
-        return batch if self.steps == 1.0 else Batch.uniform(batch.tokens, self.steps, 0.0)
-
-    def cost(self, batch: Batch) -> Cost:
-        """Work of its operator, each time that it runs."""
-        return self.op.cost(self.seen(batch))
-
-
-Graph = tuple[Node, ...]
 
 FLOAT32_BYTES = 4.0
 
@@ -115,28 +55,34 @@ def kv_bytes_per_token(graph: Graph) -> float:
     return sum(node.count * node.op.kv_bytes_per_token for node in graph)
 
 
+def source_kv_bytes_per_token(graph: Graph) -> float:
+    """Bytes that one token which an encoder has read adds to the cache of one rank."""
+    return sum(node.count * node.op.source_kv_bytes_per_token for node in graph)
+
+
 def scores(
     engine: EngineSpec,
     precision: PrecisionSpec,
-    spec: GroupedQueryAttention,
+    spec: GroupedQueryAttention | CrossAttention,
     heads: float,
     kv_heads: float,
     causal: bool,
+    biased: bool = False,
 ) -> Node:
     """softmax(QK^T)V of one rank's heads, as the engine computes it; keys are cached where queries see the past."""
     sizes = (heads, kv_heads, float(spec.head_dim), precision.activation_bytes, precision.kv_bytes)
+    written = MaterialisedAttention(*sizes, causal, biased)
     fast = engine.fast_head_dims
     if fast is not None and spec.head_dim not in fast:
-        slow = MaterialisedAttention(*sizes, causal)
-        return Node("attention", "attention", slow, kernels=SLOW_ATTENTION_KERNELS, rate="slow_attention")
+        kernels = SLOW_ATTENTION_KERNELS + biased
+        return Node("attention", "attention", written, kernels=kernels, rate="slow_attention")
     match engine.attention:
         case "fused" | "fused_masked":
-            window = float(spec.window_tokens or math.inf)
+            window = float((isinstance(spec, GroupedQueryAttention) and spec.window_tokens) or math.inf)
             all_pairs = engine.attention == "fused_masked" or not causal
-            return Node("attention", "attention", FusedAttention(*sizes, window, all_pairs, causal))
+            return Node("attention", "attention", FusedAttention(*sizes, window, all_pairs, causal, biased))
         case "materialised":
-            written = MaterialisedAttention(*sizes, causal)
-            return Node("attention", "attention", written, kernels=3.0)  # product, softmax, product
+            return Node("attention", "attention", written, kernels=3.0 + biased)  # product, bias, softmax, product
         case never:
             assert_never(never)
 
@@ -150,14 +96,37 @@ class _Builder:
     stages: float
     searches: bool
     """Whether sequences are beams of a search."""
+    borrows: bool = False
+    """Whether the token table is another stack's."""
 
     def nodes(self) -> Iterator[Node]:
+        """Those of the one stack that a model is, or of its encoder and then of its decoder."""
+        encoder = self.model.encoder
+        if encoder is None:
+            yield from self._stack()
+            return
+        for node in self._reading(encoder)._stack():
+            yield replace(node, name=f"encoder.{node.name}", runs="encoder")
+        output = Live(source_bytes=self.model.hidden * self.precision.activation_bytes)
+        for node in self._stack():
+            yield replace(node, name=f"decoder.{node.name}", held=node.held.beside(output))
+
+    def _reading(self, encoder: EncoderStack) -> _Builder:
+        """The builder of an encoder: it sees every pair, keeps no cache and has no head."""
+        stack = {field: getattr(encoder, field) for field in ("layers", "embedding_norm", "final_norm")}
+        model = self.model.model_copy(update={**stack, "causal": False, "head": "none", "encoder": None})
+        engine = self.engine.model_copy(update={"cache": "none", "concatenated_positions": frozenset()})
+        return replace(self, model=model, engine=engine, searches=False, borrows=encoder.tied_embeddings)
+
+    def _stack(self) -> Iterator[Node]:
         model = self.model
         yield Node("embedding", "embedding", self._embedding())
         if self.tp > 1:
             yield self._all_reduce("embedding_all_reduce", 1.0)
         if model.embedding_norm:
             yield self._norm_node("embedding_norm", 1.0)
+        if model.position_buckets is not None:
+            yield self._position_bias(float(model.position_buckets), model.layers[0].attention.heads / self.tp)
         for index, group in enumerate(model.layers):
             prefix = "" if len(model.layers) == 1 else f"layers{index}."
             yield from self._layer(prefix, group)
@@ -225,7 +194,13 @@ class _Builder:
         m, p = self.model, self.precision
         rows = float(math.ceil(m.vocab / self.tp))
         side_rows = tuple(float(rows) for rows in (m.learned_rows, m.token_types) if rows)
-        return Embedding(rows, side_rows, float(m.hidden), self.tp, p.wide_bytes, p.activation_bytes)
+        return Embedding(rows, side_rows, float(m.hidden), self.tp, p.wide_bytes, p.activation_bytes, self.borrows)
+
+    def _position_bias(self, buckets: float, heads: float) -> Node:
+        """Once a pass, for all layers of the stack."""
+        p, passes = self.precision, self._passes("position_bias", tensors=1.0)
+        op = PositionBias(heads, buckets, passes.tensors, p.wide_bytes, p.activation_bytes)
+        return Node("position_bias", "attention", op, kernels=passes.kernels)
 
     def _head(self) -> Iterator[Node]:
         match self.model.head:
@@ -261,20 +236,23 @@ class _Builder:
         yield Node("sample", "head", sampled)
 
     def _layer(self, prefix: str, group: LayerGroup) -> Iterator[Node]:
-        count = float(group.count)
+        count, b = float(group.count), self.precision.activation_bytes
+        held = Live(pair_bytes=self._biased * group.attention.heads / self.tp * b)
         for node in self._norms_and_residuals(group):
-            yield replace(node, name=prefix + node.name, count=count * node.count)
-        stream_bytes = self.model.hidden * self.precision.activation_bytes
-        beside_bytes = stream_bytes * (2.0 if self.engine.kind == "eager" else 1.0)  # callers keep the normed input
-        for node in (*self._attention(group.attention), *self._ffn(group.ffn)):
-            yield replace(node, name=prefix + node.name, count=count * node.count, beside_bytes=beside_bytes)
+            yield replace(node, name=prefix + node.name, count=count * node.count, held=held)
+        beside_bytes = self.model.hidden * b * (2.0 if self.engine.kind == "eager" else 1.0)  # callers keep inputs
+        crossed = () if group.cross_attention is None else self._cross_attention(group.cross_attention)
+        for node in (*self._attention(group.attention), *crossed, *self._ffn(group.ffn)):
+            beside = Live() if node.name == "attention" else held  # which has the biases among its own tensors
+            placed = replace(node, beside_bytes=beside_bytes, held=beside)
+            yield replace(placed, name=prefix + node.name, count=count * node.count)
         if self.tp > 1:
-            yield self._all_reduce(f"{prefix}all_reduce", count * (1.0 if group.parallel else 2.0))
+            yield self._all_reduce(f"{prefix}all_reduce", count * group.residuals)
 
     def _norms_and_residuals(self, group: LayerGroup) -> Iterator[Node]:
         """A fused kernel adds and normalises: reads branch and residual, writes residual and result."""
         hidden = float(self.model.hidden)
-        residuals = 1.0 if group.parallel else 2.0
+        residuals = float(group.residuals)
         joined = min(float(group.norms), residuals) if self._fuses("residual_norm") else 0.0
         if joined:
             yield Node("residual_norm", "norm", self._norm(hidden, passes=4.0), joined)
@@ -285,8 +263,7 @@ class _Builder:
 
     def _attention(self, spec: GroupedQueryAttention) -> Iterator[Node]:
         hidden, dim = float(self.model.hidden), float(spec.head_dim)
-        heads = spec.heads / self.tp
-        kv_heads = max(spec.kv_heads / self.tp, 1.0)  # fewer key heads than ranks: each rank keeps a copy
+        heads, kv_heads = self._heads(spec)
         qkv = (heads + 2.0 * kv_heads) * dim
         rotated = (heads + kv_heads) * dim
         yield from self._product("qkv", "attention", self._linear(hidden, qkv, spec.qkv_bias))
@@ -310,10 +287,47 @@ class _Builder:
         if self.searches and self.engine.beams == "copied":
             gathered = CacheConcat(kv_heads, dim, self.precision.kv_bytes)  # as many bytes, at the rate of a gather
             yield Node("cache_reorder", "attention", gathered, kernels=2.0, rate="elementwise")
-        yield scores(self.engine, self.precision, spec, heads, kv_heads, self.model.causal)
-        yield from self._product("attention_out", "attention", self._linear(heads * dim, hidden, spec.out_bias))
-        if spec.out_bias and not self._fuses("bias"):
-            yield Node("attention_out_bias", "attention", self._pass(hidden, passes=2.0))
+        yield scores(self.engine, self.precision, spec, heads, kv_heads, self.model.causal, self._biased)
+        yield from self._attention_out("attention_out", heads * dim, spec.out_bias)
+
+    def _cross_attention(self, spec: CrossAttention) -> Iterator[Node]:
+        """Keys and values of the encoder's output once, then attention over them in each pass."""
+        dim, (heads, kv_heads) = float(spec.head_dim), self._heads(spec)
+        for node in self._projection("cross_kv", 2.0 * kv_heads * dim, spec.qkv_bias, moved=1.0):
+            yield replace(node, runs="first")
+        yield from self._projection("cross_q", heads * dim, spec.qkv_bias, moved=2.0)  # queries and results
+        if self.searches and self.engine.beams == "copied":
+            gathered = CacheConcat(kv_heads, dim, self.precision.kv_bytes, of_source=True)
+            yield Node("cross_reorder", "attention", gathered, kernels=2.0, rate="elementwise")
+        seen = scores(self.engine, self.precision, spec, heads, kv_heads, causal=False)
+        assert isinstance(seen.op, FusedAttention | MaterialisedAttention)
+        yield replace(seen, name="cross_attention", op=SourceAttention(seen.op))
+        yield from self._attention_out("cross_attention_out", heads * dim, spec.out_bias)
+
+    def _projection(self, name: str, width: float, bias: bool, moved: float) -> Iterator[Node]:
+        """A product for cross-attention, and passes that add its bias and lay out `moved` tensors of its width."""
+        yield from self._product(name, "attention", self._linear(float(self.model.hidden), width, bias))
+        if bias and not self._fuses("bias"):
+            yield Node(f"{name}_bias", "attention", self._pass(width, passes=2.0))
+        layout = self.engine.passes.get("layout")
+        if layout is not None:
+            laid_out = self._pass(moved * width, layout.tensors)
+            yield Node(f"{name}_layout", "attention", laid_out, kernels=layout.kernels / 2.0)
+
+    def _attention_out(self, name: str, width: float, bias: bool) -> Iterator[Node]:
+        hidden = float(self.model.hidden)
+        yield from self._product(name, "attention", self._linear(width, hidden, bias))
+        if bias and not self._fuses("bias"):
+            yield Node(f"{name}_bias", "attention", self._pass(hidden, passes=2.0))
+
+    def _heads(self, spec: GroupedQueryAttention | CrossAttention) -> tuple[float, float]:
+        """Query and key heads of a rank, which keeps a copy where there are fewer key heads than ranks."""
+        return spec.heads / self.tp, max(spec.kv_heads / self.tp, 1.0)
+
+    @property
+    def _biased(self) -> bool:
+        """Whether scores have a bias that is stored in memory."""
+        return self.model.position == "relative"
 
     def _ffn(self, spec: Ffn) -> Iterator[Node]:
         match spec:

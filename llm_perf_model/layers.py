@@ -7,12 +7,13 @@ from dataclasses import dataclass, replace
 from math import prod
 from typing import assert_never
 
-from .graph import NORM_TOUCHES, Graph, Node, Role, scores
+from .graph import NORM_TOUCHES, scores
 from .ops.base import Kind
 from .ops.collective import Transfer
 from .ops.convolution import Convolution
 from .ops.dense import Linear
 from .ops.elementwise import Elementwise
+from .ops.node import Graph, Node, Role
 from .ops.recurrence import CELLS, Recurrence
 from .specs.attention import GroupedQueryAttention
 from .specs.engine import EngineSpec

@@ -28,8 +28,8 @@ Row = tuple[str, ...]
 
 def _model_row(spec: FileSpec) -> Row:
     assert isinstance(spec, ModelSpec)
-    layers = sum(group.count for group in spec.layers)
-    return spec.name, decimal(spec.parameters, ""), str(layers), str(spec.hidden), str(spec.vocab)
+    layers = f"{spec.encoder_layer_count} + {spec.layer_count}" if spec.encoder else str(spec.layer_count)
+    return spec.name, decimal(spec.parameters, ""), layers, str(spec.hidden), str(spec.vocab)
 
 
 def _network_row(spec: FileSpec) -> Row:

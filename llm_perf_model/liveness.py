@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from .graph import FLOAT32_BYTES, Graph, Node
+from .graph import FLOAT32_BYTES
 from .ops.base import Live
 from .ops.elementwise import Elementwise
+from .ops.node import Graph, Node
 from .specs.engine import EngineSpec
 from .specs.model import ModelSpec
 from .specs.precision import PrecisionSpec

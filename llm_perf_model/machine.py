@@ -64,8 +64,12 @@ def machine(
     layers: int,
     connection: Connection | None,
     power: PowerSpec,
+    encoder_layers: int = 0,
 ) -> Machine:
-    """The rates of kernels whose products run on the unit `peak`, for a model of `layers` layers."""
+    """The rates of kernels whose products run on the unit `peak`, for a model of `layers` layers.
+
+    An encoder-decoder has `encoder_layers` besides.
+    """
     half = engine.half_layer_s if precision.activation_bytes < FULL_WIDTH_BYTES else 0.0
     wide = _first(gpu, precision.wide_gemm_peaks) or peak
     convolution = _first(gpu, precision.convolution_peaks) or peak
@@ -88,6 +92,7 @@ def machine(
         sms=float(gpu.sms),
         attention_blocks=0.0 if engine.attention_split else float(gpu.sms),
         layers_host_s=layers * (engine.layer_s + half),
+        encoder_host_s=encoder_layers * (engine.layer_s + half),
         synchronous=engine.synchronous,
         sequence_s=engine.sequence_s,
         request_s=engine.request_s,

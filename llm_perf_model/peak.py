@@ -9,7 +9,8 @@ import numpy as np
 
 from .allocation import Allocation
 from .numeric import ceil, maximum, minimum, where
-from .ops.batch import Batch
+from .ops.base import Live
+from .ops.batch import START_TOKENS, Batch
 from .types import Mask, Num
 
 MOMENTS: Final = ("prefill", "logits", "decode")
@@ -103,26 +104,16 @@ def memory(a: Allocation, batch_size: Num, input_len: Num, output_len: Num) -> M
     """The peak over the prefill, its logits and the last decode step of `batch_size` equal sequences.
 
     In a search, a decode step has each sequence once for each beam; so has the prefill where prompts are repeated.
+    The prefill of an encoder-decoder is the larger of the encoder's pass and the decoder's first one.
     """
     held = a.weights_bytes + a.comm_buffer_bytes + a.graph_bytes + a.context_bytes
-    prompts, sequences = batch_size * (a.beams if a.beam_cache == "copied" else 1.0), batch_size * a.beams
-    workspace_bytes = _workspace_bytes(a, sequences, input_len + output_len)
-    kv_prefill, kv_decode = _kv_bytes(a, batch_size, input_len, output_len)
-    prompt = Batch.uniform(prompts, input_len, 0.0)
-    step = Batch.uniform(sequences, 1.0, maximum(input_len + output_len - 2.0, 0.0))
-    prefill_live, decode_live = _live_bytes(a, prompt), _live_bytes(a, step)
-    prefill_logits, decode_logits = (
-        a.logits.token_bytes * pass_.tokens + a.logits.sequence_bytes * maximum(pass_.seqs, a.pass_sequences)
-        for pass_ in (prompt, step)
-    )
-    decodes = output_len > 1.0
-    moments: list[tuple[Num, Num, Num]] = [
-        (kv_prefill, prefill_live, 0.0),
-        (kv_prefill, 0.0, prefill_logits),
-        (where(decodes, kv_decode, 0.0), where(decodes, decode_live, 0.0), where(decodes, decode_logits, 0.0)),
-    ]
+    prompt_len, source = (START_TOKENS, input_len) if a.encodes else (input_len, 0.0)
+    workspace_bytes = _workspace_bytes(a, batch_size * a.beams, prompt_len + output_len)
+    moments = _moments(a, batch_size, prompt_len, output_len, source)
     bytes_of: list[Num] = [kv + a.overallocation * live + logits for kv, live, logits in moments]
     index, kv, live, logits = _at_the_peak(moments, bytes_of)
+    if a.encodes:
+        bytes_of[0] = maximum(bytes_of[0], bytes_of.pop())
     fragments = (a.overallocation - 1.0) * live
     base = held + workspace_bytes + live + fragments + logits
     return Memory(
@@ -138,10 +129,40 @@ def memory(a: Allocation, batch_size: Num, input_len: Num, output_len: Num) -> M
         capacity_bytes=a.capacity_bytes,
         limit_bytes=a.limit_bytes,
         beside_cache_bytes=kv * (1.0 / a.pool_fraction - 1.0) if a.pool_of_free else 0.0,
-        pool=_pool(a, base, input_len + output_len),
-        moment=np.array(MOMENTS)[index],
+        pool=_pool(a, base, prompt_len + output_len, source),
+        moment=np.array((*MOMENTS, "prefill"))[index],
         moment_bytes=tuple(part + held + workspace_bytes for part in bytes_of),  # type: ignore[arg-type]
     )
+
+
+def _moments(
+    a: Allocation, batch_size: Num, prompt_len: Num, output_len: Num, source: Num
+) -> list[tuple[Num, Num, Num]]:
+    """Cache, live tensors and logits of each of `MOMENTS`, then those of an encoder's pass over `source` tokens."""
+    prompts, sequences = batch_size * (a.beams if a.beam_cache == "copied" else 1.0), batch_size * a.beams
+    kv_prefill, kv_decode = _kv_bytes(a, batch_size, prompt_len, output_len)
+    prompt = Batch.uniform(prompts, prompt_len, 0.0, source)
+    step = Batch.uniform(sequences, 1.0, maximum(prompt_len + output_len - 2.0, 0.0), source)
+    prefill_live, decode_live = (
+        _live_bytes(a, live, pass_) for live, pass_ in (((*a.live, *a.first_live), prompt), (a.live, step))
+    )
+    prefill_logits, decode_logits = (
+        a.logits.token_bytes * pass_.tokens + a.logits.sequence_bytes * maximum(pass_.seqs, a.pass_sequences)
+        for pass_ in (prompt, step)
+    )
+    before: list[tuple[Num, Num, Num]] = []
+    if a.encodes:
+        source_prefill, source_decode = _source_kv_bytes(a, batch_size, source)
+        kv_prefill, kv_decode = kv_prefill + source_prefill, kv_decode + source_decode
+        taken = kv_prefill if a.cache in {"contiguous", "paged"} else 0.0  # others hold nothing yet
+        before = [(taken, _live_bytes(a, a.encoder_live, Batch.uniform(batch_size, source, 0.0)), 0.0)]
+    decodes = output_len > 1.0
+    return [
+        (kv_prefill, prefill_live, 0.0),
+        (kv_prefill, 0.0, prefill_logits),
+        (where(decodes, kv_decode, 0.0), where(decodes, decode_live, 0.0), where(decodes, decode_logits, 0.0)),
+        *before,
+    ]
 
 
 def _at_the_peak(moments: list[tuple[Num, Num, Num]], bytes_of: list[Num]) -> tuple[Any, Num, Num, Num]:
@@ -154,13 +175,16 @@ def _at_the_peak(moments: list[tuple[Num, Num, Num]], bytes_of: list[Num]) -> tu
     return indices, kv, live, logits
 
 
-def _live_bytes(a: Allocation, batch: Batch) -> Num:
-    """Tensors of the worst operator; of a pass of fixed size where the engine has one."""
-    if a.pass_tokens is not None:
+def _live_bytes(a: Allocation, lives: tuple[Live, ...], batch: Batch) -> Num:
+    """Tensors of the worst operator; of a pass of fixed size where the engine has one.
+
+    The decoder behind an encoder has none: it passes over one token of each sequence.
+    """
+    if a.pass_tokens is not None and (lives is a.encoder_live or not a.encodes):
         sequences = maximum(a.pass_sequences, 1.0)
         batch = Batch.uniform(sequences, a.pass_tokens / sequences, 0.0)
     worst: Num = 0.0
-    for live in a.live:
+    for live in lives:
         worst = maximum(worst, live.bytes(batch))
     return worst
 
@@ -193,6 +217,32 @@ def _kv_bytes(a: Allocation, batch_size: Num, input_len: Num, output_len: Num) -
             assert_never(never)
 
 
+def _source_kv_bytes(a: Allocation, batch_size: Num, source: Num) -> tuple[Num, Num]:
+    """The cache of an encoder's output in the decoder's first pass and in the last one: it does not grow.
+
+    Beams have one each unless they share their prompt's. A search that copies caches has, beside the gathered one,
+    that of the step before: of all layers, or of one.
+    """
+    each = batch_size * (1.0 if a.beam_cache == "shared" else a.beams)
+    gathers = a.beams > 1.0 and a.beam_cache == "copied"
+    match a.cache:
+        case "contiguous":
+            whole = each * source * a.source_token_bytes
+            return whole, whole
+        case "paged":
+            whole = each * ceil(source / a.block_tokens) * a.block_tokens * a.source_token_bytes
+            return whole, whole
+        case "concatenated" | "concatenated_by_layer":
+            first = each if a.beam_cache == "copied" else batch_size
+            share = 1.0 if a.cache == "concatenated" else 1.0 / maximum(a.cache_tensors, 1.0)
+            kept = _tensors(a, each * source, a.source_token_bytes)
+            return _tensors(a, first * source, a.source_token_bytes), kept * (1.0 + gathers * share)
+        case "none":
+            return 0.0, 0.0
+        case never:
+            assert_never(never)
+
+
 def _paged_tokens(a: Allocation, batch_size: Num, input_len: Num, output_len: Num) -> Num:
     """Tokens of whole blocks: of each sequence, or of prompts that beams share and the outputs of each beam."""
     if a.beams == 1.0 or a.beam_cache != "shared":
@@ -201,10 +251,10 @@ def _paged_tokens(a: Allocation, batch_size: Num, input_len: Num, output_len: Nu
     return batch_size * blocks * a.block_tokens
 
 
-def _tensors(a: Allocation, tokens: Num) -> Num:
+def _tensors(a: Allocation, tokens: Num, token_bytes: float | None = None) -> Num:
     """A cache of so many tokens in its tensors, each rounded up to whole segments if it is large."""
     count = maximum(a.cache_tensors, 1.0)
-    each = tokens * a.kv_token_bytes / count
+    each = tokens * (a.kv_token_bytes if token_bytes is None else token_bytes) / count
     return count * where(each >= LARGE_BYTES, ceil(each / SEGMENT_BYTES) * SEGMENT_BYTES, each)
 
 
@@ -222,10 +272,14 @@ def _workspace_bytes(a: Allocation, sequences: Num, context: Num) -> Num:
     return tokens * a.buffer.held_bytes - minimum(tokens, sequences * context) * a.buffer.cache_bytes
 
 
-def _pool(a: Allocation, base: Num, context: Num) -> Pool:
-    """What `base`, everything but the cache, leaves for the cache of sequences of `context` tokens."""
+def _pool(a: Allocation, base: Num, context: Num, source: Num) -> Pool:
+    """What `base`, everything but the cache, leaves for the cache of sequences of `context` tokens.
+
+    An encoder's `source` tokens take blocks of the same size, as many as their bytes need.
+    """
     pool_bytes = (a.limit_bytes - base) * (a.pool_fraction if a.pool_of_free else 1.0)
     per_token = a.kv_token_bytes * (2.0 if a.cache == "concatenated" else 1.0)
     tokens = maximum(pool_bytes, 0.0) / per_token if per_token else np.inf
     blocks = np.floor(tokens / a.block_tokens)
-    return Pool(pool_bytes, tokens, blocks, np.floor(blocks / ceil(context / a.block_tokens)))
+    beside = ceil(source / a.block_tokens) * (a.source_token_bytes / per_token) if per_token else 0.0
+    return Pool(pool_bytes, tokens, blocks, np.floor(blocks / (ceil(context / a.block_tokens) + beside)))

@@ -152,6 +152,8 @@ class Machine:
     sms: float = 1.0
     attention_blocks: Num = 0.0
     layers_host_s: Num = 0.0
+    encoder_host_s: Num = 0.0
+    """The same for the layers of an encoder, in the pass before the decoder's first."""
     synchronous: bool = False
     sequence_s: Num = 0.0
     request_s: Num = 0.0

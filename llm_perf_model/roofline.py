@@ -15,7 +15,6 @@ import numpy as np
 from .blocks import attention_s, cached_s, convolution_s, padded_flops, product_s, rows_s
 from .energy import delay_s, dynamic_j
 from .exchange import EXCHANGES, exchange_s
-from .graph import Graph, Node
 from .numeric import absolute, hypot, maximum, minimum
 from .ops.attention import FusedAttention, MaterialisedAttention
 from .ops.base import Cost
@@ -24,6 +23,7 @@ from .ops.convolution import Convolution
 from .ops.dense import Embedding, Linear
 from .ops.elementwise import Elementwise
 from .ops.moe import ExpertLinear
+from .ops.node import Graph, Node
 from .ops.recurrence import Recurrence
 from .rates import Machine
 from .types import Num
@@ -134,32 +134,33 @@ def step_s(node: Node, batch: Batch, cost: Cost, m: Machine) -> Step:
     rate, batch = m.rates[node.kind], node.seen(batch)
     compute_s, memory_s = cost.flops / rate.flops_per_s, cost.hbm_bytes / rate.hbm_bytes_per_s
     start_s: Num = 0.0 if node.kind in EXCHANGES else node.kernels * m.kernel_start_s
-    match node.op:
+    op, batch = node.op.kernel(batch)
+    match op:
         case FusedAttention() if m.attention is not None:
-            compute_s, wave_s = attention_s(node.op, batch, m.attention, m.sms)
+            compute_s, wave_s = attention_s(op, batch, m.attention, m.sms)
             start_s = start_s + wave_s
         case MaterialisedAttention() if m.has_blocks:
-            memory_s = memory_s * maximum(1.0, m.attention_blocks / node.op.blocks(batch))
-        case Convolution() if m.convolution is not None and node.kind == node.op.kind:
-            form = convolution_s(node.op, batch, memory_s, m.convolution, m.sms, m.kernel_start_s)
+            memory_s = memory_s * maximum(1.0, m.attention_blocks / op.blocks(batch))
+        case Convolution() if m.convolution is not None and node.kind == op.kind:
+            form = convolution_s(op, batch, memory_s, m.convolution, m.sms, m.kernel_start_s)
             return Step(form.compute_s, form.memory_s, form.busy_s, form.kernels * start_s)
         case Recurrence() if m.recurrent is not None:
-            compute_s = node.op.steps * product_s(node.op.product(batch), m.recurrent.block, m.sms)
+            compute_s = op.steps * product_s(op.product(batch), m.recurrent.block, m.sms)
             memory_s = cost.hbm_bytes / m.recurrent.hbm_bytes_per_s
-            return Step(compute_s, memory_s, hypot(compute_s, memory_s), node.op.steps * m.recurrent.step_s)
+            return Step(compute_s, memory_s, hypot(compute_s, memory_s), op.steps * m.recurrent.step_s)
         case Linear() if node.kind in m.blocks:
             blocks = m.blocks[node.kind]
-            compute_s = product_s(node.op.product(batch), blocks, m.sms)
+            compute_s = product_s(op.product(batch), blocks, m.sms)
             return Step(compute_s, memory_s, hypot(compute_s, memory_s), start_s + blocks.start_s)
         case ExpertLinear() if m.blocks:
-            compute_s = padded_flops(node.op.product(batch)) / rate.flops_per_s
+            compute_s = padded_flops(op.product(batch)) / rate.flops_per_s
             return Step(compute_s, memory_s, hypot(compute_s, memory_s), start_s + m.experts_start_s)
         case Embedding() if m.passes is not None:
-            compute_s = batch.tokens * node.op.hidden / m.passes.gathered_values_per_s
+            compute_s = batch.tokens * op.hidden / m.passes.gathered_values_per_s
             return Step(compute_s, memory_s, hypot(compute_s, memory_s), start_s)
         case Elementwise() if m.passes is not None:
             memory_s = cached_s(cost.hbm_bytes, memory_s, m.passes)
-            compute_s = maximum(compute_s, rows_s(node.op, batch, m.passes, m.sms))
+            compute_s = maximum(compute_s, rows_s(op, batch, m.passes, m.sms))
             return Step(compute_s, memory_s, hypot(compute_s, memory_s), start_s)
     return Step(compute_s, memory_s, maximum(compute_s, memory_s), start_s)
 

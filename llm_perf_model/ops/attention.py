@@ -15,12 +15,12 @@ from .batch import UNLIMITED, Batch, Group
 class FusedAttention(AbstractOp):
     r"""softmax(QK^T)V in one kernel that never writes the scores [1]_.
 
-    .. math:: F = 4 P h d,\quad Q = 2 T h d\,b_a + 2 (K + T) h_{kv} d\,b_{kv}
+    .. math:: F = 4 P h d,\quad Q = 2 T h d\,b_a + 2 (K + T) h_{kv} d\,b_{kv} + \beta P h\,b_a
 
     with P causal query-key pairs, T new tokens, K cached tokens read, h heads of d values, :math:`h_{kv}`
     key heads; the T new keys and values are also written. `all_pairs` are computed where nothing is
     masked (an encoder) or the kernel takes a mask instead of skipping pairs. Keys outlive the pass where
-    they are `cached`.
+    they are `cached`. :math:`\beta` is 1 where a bias of each score is read (`biased`).
 
     .. [1] T. Dao et al., "FlashAttention", arXiv:2205.14135.
     """
@@ -36,6 +36,7 @@ class FusedAttention(AbstractOp):
     window: float = UNLIMITED
     all_pairs: bool = False
     cached: bool = True
+    biased: bool = False
 
     @property
     def kv_bytes_per_token(self) -> float:
@@ -55,13 +56,14 @@ class FusedAttention(AbstractOp):
         key_values = 2.0 * self.kv_heads * self.head_dim
         return Cost(
             flops=4.0 * pairs * width,
-            activation_bytes=2.0 * batch.tokens * width * self.activation_bytes,
+            activation_bytes=(2.0 * batch.tokens * width + self.biased * pairs * self.heads) * self.activation_bytes,
             kv_bytes=(batch.kv_tokens(self.window) + batch.tokens) * key_values * self.kv_bytes,
         )
 
     @property
     def live(self) -> Live:
-        return Live(2.0 * (self.heads + self.kv_heads) * self.head_dim * self.activation_bytes)
+        width = 2.0 * (self.heads + self.kv_heads) * self.head_dim
+        return Live(width * self.activation_bytes, pair_bytes=self.biased * self.heads * self.activation_bytes)
 
 
 @final
@@ -69,10 +71,11 @@ class FusedAttention(AbstractOp):
 class MaterialisedAttention(AbstractOp):
     r"""softmax(QK^T)V as separate kernels that write the scores and read them back.
 
-    .. math:: F = 4 A h d,\quad Q = 2 T h d\,b_a + 2 (K + T) h_{kv} d\,b_{kv} + 4 A h\,b_a
+    .. math:: F = 4 A h d,\quad Q = 2 T h d\,b_a + 2 (K + T) h_{kv} d\,b_{kv} + (4 + 3 \beta) A h\,b_a
 
     with A all query-key pairs, masked ones too: scores are written by the first product, read and
-    written by the softmax, read by the second product.
+    written by the softmax, read by the second product. Where they are `biased` (:math:`\beta = 1`), a pass
+    between reads them and the bias and writes them.
     """
 
     kind: ClassVar[Kind] = "attention"
@@ -84,6 +87,7 @@ class MaterialisedAttention(AbstractOp):
     activation_bytes: float
     kv_bytes: float
     cached: bool = True
+    biased: bool = False
 
     @property
     def kv_bytes_per_token(self) -> float:
@@ -97,16 +101,18 @@ class MaterialisedAttention(AbstractOp):
         width = self.heads * self.head_dim
         pairs = batch.all_pairs()
         key_values = 2.0 * self.kv_heads * self.head_dim
+        scores = (4.0 + 3.0 * self.biased) * pairs * self.heads
         return Cost(
             flops=4.0 * pairs * width,
-            activation_bytes=(2.0 * batch.tokens * width + 4.0 * pairs * self.heads) * self.activation_bytes,
+            activation_bytes=(2.0 * batch.tokens * width + scores) * self.activation_bytes,
             kv_bytes=(batch.kv_tokens() + batch.tokens) * key_values * self.kv_bytes,
         )
 
     @property
     def live(self) -> Live:
         width = 2.0 * (self.heads + self.kv_heads) * self.head_dim
-        return Live(width * self.activation_bytes, pair_bytes=2.0 * self.heads * self.activation_bytes)
+        scores = (2.0 + self.biased) * self.heads
+        return Live(width * self.activation_bytes, pair_bytes=scores * self.activation_bytes)
 
 
 @final
@@ -116,7 +122,8 @@ class CacheConcat(AbstractOp):
 
     .. math:: Q = 2 K\,2 h_{kv} d\,b_{kv}
 
-    with K cached tokens after the pass. A pass that finds no cache starts one and copies nothing.
+    with K cached tokens after the pass. A pass that finds no cache starts one and copies nothing. Keys of an
+    encoder's output (`of_source`) are copied as they are.
     """
 
     kind: ClassVar[Kind] = "concat"
@@ -125,10 +132,53 @@ class CacheConcat(AbstractOp):
     kv_heads: float
     head_dim: float
     kv_bytes: float
+    of_source: bool = False
 
     def cost(self, batch: Batch) -> Cost:
-        return Cost(kv_bytes=2.0 * batch.extended_tokens() * 2.0 * self.kv_heads * self.head_dim * self.kv_bytes)
+        tokens = batch.kept_source_tokens() if self.of_source else batch.extended_tokens()
+        return Cost(kv_bytes=2.0 * tokens * 2.0 * self.kv_heads * self.head_dim * self.kv_bytes)
 
     @property
     def live(self) -> Live:
         return Live()
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class PositionBias(AbstractOp):
+    r"""A bias of each score, looked up by the distance of query and key [1]_.
+
+    .. math:: Q = n A h\,b_a + p\,b_w
+
+    with A query-key pairs, h heads, n tensors of them read and written, p the biases of all buckets of distances.
+
+    .. [1] C. Raffel et al., "Exploring the Limits of Transfer Learning with a Unified Text-to-Text Transformer",
+       arXiv:1910.10683, section 2.1.
+    """
+
+    kind: ClassVar[Kind] = "elementwise"
+    grows: ClassVar[bool] = True
+
+    heads: float
+    buckets: float
+    passes: float
+    weight_bytes: float
+    activation_bytes: float
+
+    @property
+    def parameters(self) -> float:
+        return self.buckets * self.heads
+
+    @property
+    def stored_weight_bytes(self) -> float:
+        return self.parameters * self.weight_bytes
+
+    def cost(self, batch: Batch) -> Cost:
+        return Cost(
+            weight_bytes=self.stored_weight_bytes,
+            activation_bytes=self.passes * batch.all_pairs() * self.heads * self.activation_bytes,
+        )
+
+    @property
+    def live(self) -> Live:
+        return Live(pair_bytes=self.passes * self.heads * self.activation_bytes)

@@ -45,16 +45,29 @@ class Cost(NamedTuple):
 
 
 class Live(NamedTuple):
-    """Bytes of tensors that are alive at once: so many for each token, sequence and query-key pair of a pass."""
+    """Bytes of tensors that are alive at once: so many for each token, sequence and query-key pair of a pass.
+
+    The last two are for each token that an encoder has read, and for each pair of a query and such a token.
+    """
 
     token_bytes: float = 0.0
     sequence_bytes: float = 0.0
     pair_bytes: float = 0.0
+    source_bytes: float = 0.0
+    source_pair_bytes: float = 0.0
 
     def bytes(self, batch: Batch) -> Num:
         """Bytes for a batch."""
         alive = self.token_bytes * batch.tokens + self.sequence_bytes * batch.seqs
-        return alive + self.pair_bytes * batch.all_pairs() if self.pair_bytes else alive
+        if self.pair_bytes:
+            alive = alive + self.pair_bytes * batch.all_pairs()
+        if self.source_bytes:
+            alive = alive + self.source_bytes * batch.source_tokens()
+        return alive + self.source_pair_bytes * batch.source_pairs() if self.source_pair_bytes else alive
+
+    def beside(self, other: Live) -> Live:
+        """Both alive at once."""
+        return Live(*(a + b for a, b in zip(self, other, strict=True)))
 
 
 class Product(NamedTuple):
@@ -91,9 +104,18 @@ class AbstractOp(abc.ABC):
         return 0.0
 
     @property
+    def source_kv_bytes_per_token(self) -> float:
+        """Bytes that each token which an encoder has read adds to the cache."""
+        return 0.0
+
+    @property
     def attention_window(self) -> float:
         """Tokens that a query sees at most."""
         return UNLIMITED
+
+    def kernel(self, batch: Batch) -> tuple[AbstractOp, Batch]:
+        """The operator whose kernel runs, and the batch that it runs on."""
+        return self, batch
 
     @abc.abstractmethod
     def cost(self, batch: Batch) -> Cost:

@@ -13,14 +13,21 @@ from ..types import Num
 UNLIMITED = float("inf")
 QUERY_TILE = 64.0
 
+START_TOKENS = 1.0
+"""Tokens that a decoder starts from where an encoder reads the prompt."""
+
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """`seqs` sequences that each add `new` tokens to `past` cached ones. Fields broadcast."""
+    """`seqs` sequences that each add `new` tokens to `past` cached ones. Fields broadcast.
+
+    The decoder of an encoder-decoder also sees `source` tokens, those that the encoder has read.
+    """
 
     seqs: Num
     new: Num
     past: Num
+    source: Num = 0.0
 
     def causal_pairs(self, window: float = UNLIMITED) -> Num:
         r"""Query-key pairs of one sequence under a causal mask, :math:`\sum_{i=1}^{n}\min(p+i, W)`."""
@@ -55,9 +62,17 @@ class Batch:
         return cls(groups, sum(g.seqs for g in groups), sum(g.seqs * g.new for g in groups))
 
     @classmethod
-    def uniform(cls, seqs: Num, new: Num, past: Num) -> Batch:
+    def uniform(cls, seqs: Num, new: Num, past: Num, source: Num = 0.0) -> Batch:
         """`seqs` equal sequences."""
-        return cls((Group(seqs, new, past),), seqs, seqs * new)
+        return cls((Group(seqs, new, past, source),), seqs, seqs * new)
+
+    def of_source(self) -> Batch:
+        """The tokens that an encoder has read for these sequences, as a pass of their own."""
+        return Batch.of(Group(g.seqs, g.source, 0.0) for g in self.groups)
+
+    def across(self) -> Batch:
+        """The same queries, as if the encoder's tokens were the ones up to each sequence's last."""
+        return Batch.of(Group(g.seqs, g.new, g.source - g.new) for g in self.groups)
 
     def causal_pairs(self, window: float = UNLIMITED) -> Num:
         r"""Query-key pairs under a causal mask, :math:`\sum_s\sum_{i=1}^{n_s}\min(p_s+i, W)`."""
@@ -74,6 +89,18 @@ class Batch:
     def extended_tokens(self) -> Num:
         """Cached tokens after the pass, of sequences that had some before it."""
         return sum(g.seqs * np.where(g.past > 0.0, g.past + g.new, 0.0) for g in self.groups)
+
+    def source_tokens(self) -> Num:
+        r"""Tokens that an encoder has read, :math:`\sum_s e_s`."""
+        return sum(g.seqs * g.source for g in self.groups)
+
+    def source_pairs(self) -> Num:
+        r"""Pairs of a query and a token that an encoder has read, :math:`\sum_s n_s e_s`."""
+        return sum(g.seqs * g.new * g.source for g in self.groups)
+
+    def kept_source_tokens(self) -> Num:
+        """Tokens that an encoder has read, of sequences that had some cached before the pass."""
+        return sum(g.seqs * np.where(g.past > 0.0, g.source, 0.0) for g in self.groups)
 
     def kv_tokens(self, window: float = UNLIMITED) -> Num:
         r"""Keys that at least one query sees, :math:`\sum_s \min(p_s + n_s, W + n_s - 1)`."""

@@ -72,7 +72,8 @@ class Embedding(AbstractOp):
 
     Each of `ranks` devices stores 1/ranks of the token table (`rows` of it) and finds that share of
     the tokens in it; `side_rows` are the rows of each further table (learned positions, token types),
-    and t counts the tables read for a token: :math:`1/ranks` and 1 for each further one.
+    and t counts the tables read for a token: :math:`1/ranks` and 1 for each further one. A `shared` token
+    table is stored by another operator.
     """
 
     kind: ClassVar[Kind] = "elementwise"
@@ -83,10 +84,11 @@ class Embedding(AbstractOp):
     ranks: float
     weight_bytes: float
     activation_bytes: float
+    shared: bool = False
 
     @property
     def parameters(self) -> float:
-        return (self.rows + sum(self.side_rows)) * self.hidden
+        return (sum(self.side_rows) + (0.0 if self.shared else self.rows)) * self.hidden
 
     @property
     def stored_weight_bytes(self) -> float:

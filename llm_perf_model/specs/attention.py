@@ -27,6 +27,26 @@ class GroupedQueryAttention(Spec):
 
     @model_validator(mode="after")
     def _kv_heads_divide_heads(self) -> Self:
-        if self.heads % self.kv_heads:
-            raise ValueError(f"heads is {self.heads}, which kv_heads = {self.kv_heads} does not divide")
+        _check_groups(self.heads, self.kv_heads)
         return self
+
+
+class CrossAttention(Spec):
+    """Softmax attention of a decoder over the output of an encoder: keys and values come from there."""
+
+    heads: Count
+    kv_heads: Count
+    head_dim: Count
+    qkv_bias: bool = False
+    out_bias: bool = False
+
+    @model_validator(mode="after")
+    def _kv_heads_divide_heads(self) -> Self:
+        _check_groups(self.heads, self.kv_heads)
+        return self
+
+
+def _check_groups(heads: int, kv_heads: int) -> None:
+    """Refuse heads that do not share keys evenly."""
+    if heads % kv_heads:
+        raise ValueError(f"heads is {heads}, which kv_heads = {kv_heads} does not divide")

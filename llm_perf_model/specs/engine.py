@@ -26,7 +26,7 @@ BeamCache = Literal["copied", "own", "shared"]
 """How the beams of a search keep their caches: prompts are repeated and the cache is gathered anew in each step;
 each beam has a cache of its own, found by an index; beams share the blocks of the prompt."""
 
-PassName = Literal["layernorm", "rmsnorm", "rotary", "layout", "logits"] | Activation
+PassName = Literal["layernorm", "rmsnorm", "rotary", "position_bias", "layout", "logits"] | Activation
 
 
 class Passes(Spec):

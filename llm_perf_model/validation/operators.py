@@ -10,7 +10,7 @@ from typing import Final
 
 from ..case import connection
 from ..errors import InfeasibleError, UnknownNameError
-from ..graph import NORM_TOUCHES, Node
+from ..graph import NORM_TOUCHES
 from ..machine import gemm_peak
 from ..ops.attention import FusedAttention
 from ..ops.base import AbstractOp
@@ -19,6 +19,7 @@ from ..ops.collective import AllGather, AllReduce, Transfer
 from ..ops.dense import Embedding, Linear
 from ..ops.elementwise import Elementwise
 from ..ops.moe import ExpertLinear
+from ..ops.node import Node
 from ..specs.catalog import load
 from ..specs.gpu import GpuSpec
 from ..specs.model import ModelSpec

@@ -12,10 +12,10 @@ import numpy as np
 
 from ..case import connection
 from ..exchange import exchange_s
-from ..graph import Node
 from ..machine import gemm_peak, machine
 from ..numeric import maximum
 from ..ops.batch import Batch
+from ..ops.node import Node
 from ..rates import Machine
 from ..roofline import step_s
 from ..specs.catalog import load

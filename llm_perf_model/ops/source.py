@@ -1,0 +1,44 @@
+"""Attention of a decoder over the tokens that an encoder has read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, final
+
+from .attention import FusedAttention, MaterialisedAttention
+from .base import AbstractOp, Cost, Kind, Live
+from .batch import Batch
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class SourceAttention(AbstractOp):
+    r"""Attention over the keys of an encoder's output, which stay as they are [1]_.
+
+    .. math:: F = 4 X h d,\quad Q = 2 T h d\,b_a + 2 E h_{kv} d\,b_{kv}
+
+    with X pairs of one of T new tokens and one of E source tokens; `inner` adds what its scores move. It is the
+    kernel that runs, over all pairs.
+
+    .. [1] A. Vaswani et al., "Attention Is All You Need", arXiv:1706.03762, section 3.2.3.
+    """
+
+    kind: ClassVar[Kind] = "attention"
+
+    inner: FusedAttention | MaterialisedAttention
+
+    @property
+    def source_kv_bytes_per_token(self) -> float:
+        return 2.0 * self.inner.kv_heads * self.inner.head_dim * self.inner.kv_bytes
+
+    def kernel(self, batch: Batch) -> tuple[AbstractOp, Batch]:
+        return self.inner, batch.across()
+
+    def cost(self, batch: Batch) -> Cost:
+        inner = self.inner.cost(batch.across())
+        return inner._replace(kv_bytes=batch.source_tokens() * self.source_kv_bytes_per_token)
+
+    @property
+    def live(self) -> Live:
+        width = 2.0 * self.inner.heads * self.inner.head_dim
+        return Live(width * self.inner.activation_bytes, source_pair_bytes=self.inner.live.pair_bytes)
