@@ -82,13 +82,12 @@ def make_case(
         raise InfeasibleError(
             f"{gpu.name} cannot run precision {precision.name}: it needs {wanted}, the device has {units}"
         )
-    host_layers = model.layer_count if isinstance(model, ModelSpec) else 0  # engines time layers of transformers
-    encoder_layers = model.encoder_layer_count if isinstance(model, ModelSpec) else 0
+    layers, encoder_layers = _timed_layers(model)
     kernels, power = _of_generation(KernelSpec, gpu), _of_generation(PowerSpec, gpu)
     graph = _graph(model, engine, precision, layout, beams, input_shape)
     reached = joined.reached if joined else None
     used = engine.kernels or kernels
-    m = machine(gpu, engine, used, precision, peak, host_layers, joined, power, encoder_layers)
+    m = machine(gpu, engine, used, precision, peak, layers, joined, power, encoder_layers)
     if beams > 1:
         m = replace(m, sequence_s=m.sequence_s + (engine.beam_s or 0.0))
     return Case(
@@ -106,6 +105,11 @@ def make_case(
         machine=m,
         allocation=allocation(model, gpu, engine, precision, layout, graph, reached, beams),
     )
+
+
+def _timed_layers(model: AnyModel) -> tuple[int, int]:
+    """Layers that engines time, those of transformers: of the one stack or the decoder, and of an encoder before it."""
+    return (model.layer_count, model.encoder_layer_count) if isinstance(model, ModelSpec) else (0, 0)
 
 
 def _of_generation(kind: type[S], gpu: GpuSpec) -> S:

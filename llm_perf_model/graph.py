@@ -244,8 +244,8 @@ class _Builder:
         crossed = () if group.cross_attention is None else self._cross_attention(group.cross_attention)
         for node in (*self._attention(group.attention), *crossed, *self._ffn(group.ffn)):
             beside = Live() if node.name == "attention" else held  # which has the biases among its own tensors
-            placed = replace(node, beside_bytes=beside_bytes, held=beside)
-            yield replace(placed, name=prefix + node.name, count=count * node.count)
+            placed = replace(node, name=prefix + node.name, count=count * node.count)
+            yield replace(placed, beside_bytes=beside_bytes, held=beside)
         if self.tp > 1:
             yield self._all_reduce(f"{prefix}all_reduce", count * group.residuals)
 
@@ -266,9 +266,7 @@ class _Builder:
         heads, kv_heads = self._heads(spec)
         qkv = (heads + 2.0 * kv_heads) * dim
         rotated = (heads + kv_heads) * dim
-        yield from self._product("qkv", "attention", self._linear(hidden, qkv, spec.qkv_bias))
-        if spec.qkv_bias and not self._fuses("bias"):
-            yield Node("qkv_bias", "attention", self._pass(qkv, passes=2.0))
+        yield from self._projection("qkv", hidden, qkv, spec.qkv_bias)
         if spec.qk_norm:
             p = self.precision
             op = Elementwise(rotated, 2.0, p.activation_bytes, weights=2.0 * dim, weight_bytes=p.wide_bytes)
@@ -288,37 +286,37 @@ class _Builder:
             gathered = CacheConcat(kv_heads, dim, self.precision.kv_bytes)  # as many bytes, at the rate of a gather
             yield Node("cache_reorder", "attention", gathered, kernels=2.0, rate="elementwise")
         yield scores(self.engine, self.precision, spec, heads, kv_heads, self.model.causal, self._biased)
-        yield from self._attention_out("attention_out", heads * dim, spec.out_bias)
+        yield from self._projection("attention_out", heads * dim, hidden, spec.out_bias)
 
     def _cross_attention(self, spec: CrossAttention) -> Iterator[Node]:
         """Keys and values of the encoder's output once, then attention over them in each pass."""
-        dim, (heads, kv_heads) = float(spec.head_dim), self._heads(spec)
-        for node in self._projection("cross_kv", 2.0 * kv_heads * dim, spec.qkv_bias, moved=1.0):
+        hidden, dim = float(self.model.hidden), float(spec.head_dim)
+        heads, kv_heads = self._heads(spec)
+        read = self._projection("cross_kv", hidden, 2.0 * kv_heads * dim, spec.qkv_bias)
+        for node in (*read, *self._cross_layout("cross_kv_layout", 2.0 * kv_heads * dim)):
             yield replace(node, runs="first")
-        yield from self._projection("cross_q", heads * dim, spec.qkv_bias, moved=2.0)  # queries and results
+        yield from self._projection("cross_q", hidden, heads * dim, spec.qkv_bias)
+        yield from self._cross_layout("cross_layout", 2.0 * heads * dim)  # queries and results
         if self.searches and self.engine.beams == "copied":
             gathered = CacheConcat(kv_heads, dim, self.precision.kv_bytes, of_source=True)
             yield Node("cross_reorder", "attention", gathered, kernels=2.0, rate="elementwise")
         seen = scores(self.engine, self.precision, spec, heads, kv_heads, causal=False)
         assert isinstance(seen.op, FusedAttention | MaterialisedAttention)
         yield replace(seen, name="cross_attention", op=SourceAttention(seen.op))
-        yield from self._attention_out("cross_attention_out", heads * dim, spec.out_bias)
+        yield from self._projection("cross_attention_out", heads * dim, hidden, spec.out_bias)
 
-    def _projection(self, name: str, width: float, bias: bool, moved: float) -> Iterator[Node]:
-        """A product for cross-attention, and passes that add its bias and lay out `moved` tensors of its width."""
-        yield from self._product(name, "attention", self._linear(float(self.model.hidden), width, bias))
-        if bias and not self._fuses("bias"):
-            yield Node(f"{name}_bias", "attention", self._pass(width, passes=2.0))
+    def _cross_layout(self, name: str, width: float) -> Iterator[Node]:
+        """Half of what lays out queries, keys, values and results where all are of the same tokens."""
         layout = self.engine.passes.get("layout")
         if layout is not None:
-            laid_out = self._pass(moved * width, layout.tensors)
-            yield Node(f"{name}_layout", "attention", laid_out, kernels=layout.kernels / 2.0)
+            half = None if layout.calls is None else layout.calls / 2.0
+            yield Node(name, "attention", self._pass(width, layout.tensors), kernels=layout.kernels / 2.0, calls=half)
 
-    def _attention_out(self, name: str, width: float, bias: bool) -> Iterator[Node]:
-        hidden = float(self.model.hidden)
-        yield from self._product(name, "attention", self._linear(width, hidden, bias))
+    def _projection(self, name: str, d_in: float, d_out: float, bias: bool) -> Iterator[Node]:
+        """A product of attention, and the pass that adds its bias."""
+        yield from self._product(name, "attention", self._linear(d_in, d_out, bias))
         if bias and not self._fuses("bias"):
-            yield Node(f"{name}_bias", "attention", self._pass(hidden, passes=2.0))
+            yield Node(f"{name}_bias", "attention", self._pass(d_out, passes=2.0))
 
     def _heads(self, spec: GroupedQueryAttention | CrossAttention) -> tuple[float, float]:
         """Query and key heads of a rank, which keeps a copy where there are fewer key heads than ranks."""

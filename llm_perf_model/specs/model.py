@@ -50,8 +50,9 @@ class EncoderStack(Spec):
 
 
 class ModelSpec(FileSpec):
-    """A decoder-only transformer, an encoder where it is not `causal`, or an `encoder` and the decoder that reads it.
+    """A transformer: a decoder, an encoder, or both.
 
+    It is a decoder alone unless it has an `encoder`, whose output it then reads; an encoder alone if not `causal`.
     `parameters` is the published count; the operators built from this spec must meet it within 1 %.
     """
 
