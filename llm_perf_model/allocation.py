@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from .graph import kv_bytes_per_token, parameters, source_kv_bytes_per_token, weights_bytes
+from .graph import kv_bytes_per_token, parameters, weights_bytes
 from .liveness import held_logits, largest_live
 from .ops.base import Live
 from .ops.node import Graph, running
@@ -104,7 +104,7 @@ def allocation(
         beam_cache=engine.beams,
         cache_tensors=CACHE_TENSORS_PER_LAYER * layers * share,
         block_tokens=float(engine.block_tokens or 1) if cache == "paged" else 1.0,
-        source_token_bytes=0.0 if cache == "none" else source_kv_bytes_per_token(graph),
+        source_token_bytes=_source_token_bytes(graph) if cache != "none" else 0.0,
         live=largest_live(running(graph, "always")),
         encoder_live=largest_live(running(graph, "encoder")),
         first_live=largest_live(running(graph, "first")),
@@ -120,6 +120,11 @@ def allocation(
         pool_of_free=engine.pool_of == "free",
         capacity_bytes=gpu.capacity_bytes,
     )
+
+
+def _source_token_bytes(graph: Graph) -> float:
+    """Bytes that one token which an encoder has read adds to the cache of one rank."""
+    return sum(node.count * node.op.source_kv_bytes_per_token for node in graph)
 
 
 def _largest_stage(layers: int, stages: int) -> int:

@@ -55,11 +55,6 @@ def kv_bytes_per_token(graph: Graph) -> float:
     return sum(node.count * node.op.kv_bytes_per_token for node in graph)
 
 
-def source_kv_bytes_per_token(graph: Graph) -> float:
-    """Bytes that one token which an encoder has read adds to the cache of one rank."""
-    return sum(node.count * node.op.source_kv_bytes_per_token for node in graph)
-
-
 def scores(
     engine: EngineSpec,
     precision: PrecisionSpec,
@@ -74,8 +69,7 @@ def scores(
     written = MaterialisedAttention(*sizes, causal, biased)
     fast = engine.fast_head_dims
     if fast is not None and spec.head_dim not in fast:
-        kernels = SLOW_ATTENTION_KERNELS + biased
-        return Node("attention", "attention", written, kernels=kernels, rate="slow_attention")
+        return Node("attention", "attention", written, kernels=SLOW_ATTENTION_KERNELS + biased, rate="slow_attention")
     match engine.attention:
         case "fused" | "fused_masked":
             window = float((isinstance(spec, GroupedQueryAttention) and spec.window_tokens) or math.inf)
@@ -237,7 +231,7 @@ class _Builder:
 
     def _layer(self, prefix: str, group: LayerGroup) -> Iterator[Node]:
         count, b = float(group.count), self.precision.activation_bytes
-        held = Live(pair_bytes=self._biased * group.attention.heads / self.tp * b)
+        held = Live(pair_bytes=(self.model.position == "relative") * group.attention.heads / self.tp * b)
         for node in self._norms_and_residuals(group):
             yield replace(node, name=prefix + node.name, count=count * node.count, held=held)
         beside_bytes = self.model.hidden * b * (2.0 if self.engine.kind == "eager" else 1.0)  # callers keep inputs
@@ -262,7 +256,7 @@ class _Builder:
             yield Node("residual", "norm", self._pass(hidden, passes=3.0), residuals - joined)
 
     def _attention(self, spec: GroupedQueryAttention) -> Iterator[Node]:
-        hidden, dim = float(self.model.hidden), float(spec.head_dim)
+        model, hidden, dim = self.model, float(self.model.hidden), float(spec.head_dim)
         heads, kv_heads = self._heads(spec)
         qkv = (heads + 2.0 * kv_heads) * dim
         rotated = (heads + kv_heads) * dim
@@ -271,7 +265,7 @@ class _Builder:
             p = self.precision
             op = Elementwise(rotated, 2.0, p.activation_bytes, weights=2.0 * dim, weight_bytes=p.wide_bytes)
             yield Node("qk_norm", "attention", op)
-        if self.model.position == "rotary" and not self._fuses("rotary"):
+        if model.position == "rotary" and not self._fuses("rotary"):
             turns = self._passes("rotary", tensors=2.0)
             rotation = self._pass(rotated, turns.tensors, self._touches("rotary", 2.0))
             yield Node("rotary", "attention", rotation, kernels=turns.kernels)
@@ -279,13 +273,13 @@ class _Builder:
         if layout is not None:
             moved = self._pass(qkv + heads * dim, layout.tensors)
             yield Node("layout", "attention", moved, kernels=layout.kernels, calls=layout.calls)
-        if self.engine.concatenates(self.engine.cache_of(self.model.position)):
+        if self.engine.concatenates(self.engine.cache_of(model.position)):
             grown = CacheConcat(kv_heads, dim, self.precision.kv_bytes)
             yield Node("cache_concat", "attention", grown, kernels=2.0)
         if self.searches and self.engine.beams == "copied":
             gathered = CacheConcat(kv_heads, dim, self.precision.kv_bytes)  # as many bytes, at the rate of a gather
             yield Node("cache_reorder", "attention", gathered, kernels=2.0, rate="elementwise")
-        yield scores(self.engine, self.precision, spec, heads, kv_heads, self.model.causal, self._biased)
+        yield scores(self.engine, self.precision, spec, heads, kv_heads, model.causal, model.position == "relative")
         yield from self._projection("attention_out", heads * dim, hidden, spec.out_bias)
 
     def _cross_attention(self, spec: CrossAttention) -> Iterator[Node]:
@@ -321,11 +315,6 @@ class _Builder:
     def _heads(self, spec: GroupedQueryAttention | CrossAttention) -> tuple[float, float]:
         """Query and key heads of a rank, which keeps a copy where there are fewer key heads than ranks."""
         return spec.heads / self.tp, max(spec.kv_heads / self.tp, 1.0)
-
-    @property
-    def _biased(self) -> bool:
-        """Whether scores have a bias that is stored in memory."""
-        return self.model.position == "relative"
 
     def _ffn(self, spec: Ffn) -> Iterator[Node]:
         match spec:
