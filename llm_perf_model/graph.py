@@ -14,7 +14,7 @@ from .ops.dense import Embedding, Linear
 from .ops.elementwise import Elementwise
 from .ops.moe import ExpertLinear
 from .ops.node import Graph, Node, Role
-from .ops.source import SourceAttention
+from .ops.source import SourceAttention, SourceGather
 from .specs.attention import CrossAttention, GroupedQueryAttention
 from .specs.engine import EngineSpec, Fusion, Passes, PassName
 from .specs.ffn import Ffn, GatedFfn, MoeFfn, PlainFfn
@@ -292,7 +292,7 @@ class _Builder:
         yield from self._projection("cross_q", hidden, heads * dim, spec.qkv_bias)
         yield from self._cross_layout("cross_layout", 2.0 * heads * dim)  # queries and results
         if self.searches and self.engine.beams == "copied":
-            gathered = CacheConcat(kv_heads, dim, self.precision.kv_bytes, of_source=True)
+            gathered = SourceGather(kv_heads, dim, self.precision.kv_bytes)
             yield Node("cross_reorder", "attention", gathered, kernels=2.0, rate="elementwise")
         seen = scores(self.engine, self.precision, spec, heads, kv_heads, causal=False)
         assert isinstance(seen.op, FusedAttention | MaterialisedAttention)

@@ -108,7 +108,7 @@ def memory(a: Allocation, batch_size: Num, input_len: Num, output_len: Num) -> M
     """
     held = a.weights_bytes + a.comm_buffer_bytes + a.graph_bytes + a.context_bytes
     prompt_len, source = (START_TOKENS, input_len) if a.encodes else (input_len, 0.0)
-    workspace_bytes = _workspace_bytes(a, batch_size * a.beams, prompt_len + output_len)
+    workspace_bytes = _workspace_bytes(a, batch_size * a.beams, prompt_len + output_len, source)
     moments = _moments(a, batch_size, prompt_len, output_len, source)
     bytes_of: list[Num] = [kv + a.overallocation * live + logits for kv, live, logits in moments]
     index, kv, live, logits = _at_the_peak(moments, bytes_of)
@@ -258,16 +258,16 @@ def _tensors(a: Allocation, tokens: Num, token_bytes: float | None = None) -> Nu
     return count * where(each >= LARGE_BYTES, ceil(each / SEGMENT_BYTES) * SEGMENT_BYTES, each)
 
 
-def _workspace_bytes(a: Allocation, sequences: Num, context: Num) -> Num:
+def _workspace_bytes(a: Allocation, sequences: Num, context: Num, source: Num) -> Num:
     """A workspace for the tokens that it is meant for, or for those that fit beside the weights.
 
-    A cache inside it counts as cache, so it is taken off here.
+    It serves the longer pass of an encoder and its decoder. A cache inside it counts as cache, so it is taken off here.
     """
     if a.buffer is None:
         return 0.0
     free = a.capacity_bytes - a.weights_bytes - a.context_bytes - a.buffer.spare_bytes
     context = ceil(context / a.block_tokens) * a.block_tokens
-    meant = sequences * maximum(context, a.buffer.max_tokens)
+    meant = sequences * maximum(maximum(context, source), a.buffer.max_tokens)
     tokens = minimum(meant, maximum(free, 0.0) / a.buffer.token_bytes)
     return tokens * a.buffer.held_bytes - minimum(tokens, sequences * context) * a.buffer.cache_bytes
 

@@ -19,10 +19,11 @@ import llm_perf_model.ops
 from llm_perf_model.case import Case, make_case
 from llm_perf_model.graph import Graph, build
 from llm_perf_model.machine import gemm_peak
+from llm_perf_model.ops.attention import FusedAttention, MaterialisedAttention
 from llm_perf_model.ops.base import AbstractOp, Kind
 from llm_perf_model.ops.batch import UNLIMITED, Batch, Group
 from llm_perf_model.rates import AttentionRate, BlockRate, Exchange, Machine, OneKernel, PassRate, Power, Rate
-from llm_perf_model.specs.attention import GroupedQueryAttention
+from llm_perf_model.specs.attention import CrossAttention, GroupedQueryAttention
 from llm_perf_model.specs.base import Assumption
 from llm_perf_model.specs.catalog import load
 from llm_perf_model.specs.collective import CollectiveSpec, OneKernelAllReduce
@@ -38,7 +39,7 @@ from llm_perf_model.specs.kernels import (
     SchemeKernels,
 )
 from llm_perf_model.specs.layout import LayoutSpec
-from llm_perf_model.specs.model import LayerGroup, ModelSpec
+from llm_perf_model.specs.model import EncoderStack, LayerGroup, ModelSpec
 from llm_perf_model.specs.precision import PrecisionSpec, Scheme
 
 DRAWN = (Assumption(fields=("*",), reason="drawn at random for a test"),)
@@ -72,7 +73,7 @@ def powers(low: float, high: float) -> st.SearchStrategy[float]:
 
 @cache
 def groups() -> st.SearchStrategy[Group]:
-    return st.builds(Group, wholes(1, 8), wholes(1, 40), wholes(0, 90))
+    return st.builds(Group, wholes(1, 8), wholes(1, 40), wholes(0, 90), wholes(1, 60))
 
 
 @cache
@@ -120,6 +121,12 @@ _OP_FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "experts_per_token": wholes(1, 8),
 }
 _OWN_FIELDS: dict[tuple[str, str], st.SearchStrategy[Any]] = {
+    ("SourceAttention", "inner"): st.deferred(
+        lambda: st.one_of(
+            ops(FusedAttention).map(lambda op: dataclasses.replace(op, all_pairs=True)),  # type: ignore[type-var]
+            ops(MaterialisedAttention),
+        )
+    ),
     ("Convolution", "window"): st.sampled_from((1.0, 9.0, 25.0, 49.0)),
 }
 """Fields of a class that mean something else elsewhere."""
@@ -221,6 +228,40 @@ def models(
         wide_logits=draw(st.booleans()),
         layers=tuple(draw(st.lists(layer_groups(windowed), min_size=1, max_size=3))),
         parameters=1.0,
+    )
+
+
+@cache
+@st.composite
+def encoder_decoders(draw: st.DrawFn, windowed: bool = True) -> ModelSpec:
+    """Small models of an encoder and a decoder that every tp of TPS divides, with or without relative positions."""
+    decoder = draw(models(windowed))
+    relative = draw(st.booleans())
+    layers = [group.model_copy(update={"parallel": False}) for group in decoder.layers]
+    crossed = [group.model_copy(update={"cross_attention": draw(cross_attentions())}) for group in layers]
+    read = draw(st.lists(layer_groups(windowed), min_size=1, max_size=2))
+    encoder = EncoderStack(
+        layers=tuple(read[:1] if relative else read),
+        embedding_norm=draw(st.booleans()),
+        final_norm=draw(st.booleans()),
+        tied_embeddings=draw(st.booleans()),
+    )
+    changed: dict[str, Any] = {"layers": tuple(crossed[:1] if relative else crossed), "encoder": encoder}
+    if relative:
+        changed |= {"position": "relative", "position_buckets": draw(st.integers(1, 64))}
+    return ModelSpec.model_validate({field: getattr(decoder, field) for field in ModelSpec.model_fields} | changed)
+
+
+@cache
+@st.composite
+def cross_attentions(draw: st.DrawFn) -> CrossAttention:
+    heads = draw(st.sampled_from((8, 16)))
+    return CrossAttention(
+        heads=heads,
+        kv_heads=draw(st.sampled_from((1, 4, heads))),
+        head_dim=draw(st.sampled_from((4, 16, 64))),
+        qkv_bias=draw(st.booleans()),
+        out_bias=draw(st.booleans()),
     )
 
 
@@ -545,28 +586,47 @@ def cases(draw: st.DrawFn, hosted: bool | None = None) -> Case:
 
 
 def spec_parameters(model: ModelSpec) -> int:
-    """The weights of a decoder, counted from its description alone."""
+    """The weights of a transformer, counted from its description alone."""
     hidden, vocab = model.hidden, model.vocab
-    norm = hidden * (2 if model.norm == "layernorm" and model.norm_bias else 1)
+    norm = norm_parameters(model)
     count = vocab * hidden
     if model.head == "lm":
         count += vocab * (hidden * (not model.tied_embeddings) + model.head_bias)
     if model.head == "pooler":
         count += hidden * hidden + hidden
-    if model.position == "learned":
-        count += (model.position_rows or model.max_positions or 0) * hidden
-    count += (model.token_types or 0) * hidden
-    count += norm * (model.embedding_norm + model.final_norm)
-    for group in model.layers:
-        a, f = group.attention, group.ffn
-        fused = (a.heads + 2 * a.kv_heads) * a.head_dim
-        layer = hidden * fused + a.qkv_bias * fused
-        layer += a.heads * a.head_dim * hidden + a.out_bias * hidden
-        layer += a.qk_norm * 2 * a.head_dim
-        layer += ffn_parameters(f, hidden)
-        layer += group.norms * norm
-        count += group.count * layer
+    count += side_parameters(model, model.layers) + norm * (model.embedding_norm + model.final_norm)
+    count += sum(group.count * layer_parameters(model, group) for group in model.groups)
+    if model.encoder is not None:
+        count += vocab * hidden * (not model.encoder.tied_embeddings)
+        count += side_parameters(model, model.encoder.layers)
+        count += norm * (model.encoder.embedding_norm + model.encoder.final_norm)
     return count
+
+
+def norm_parameters(model: ModelSpec) -> int:
+    """The weights of a norm."""
+    return model.hidden * (2 if model.norm == "layernorm" and model.norm_bias else 1)
+
+
+def side_parameters(model: ModelSpec, layers: tuple[LayerGroup, ...]) -> int:
+    """The tables beside that of the tokens, of a stack of layers."""
+    rows = (model.position_rows or model.max_positions or 0) if model.position == "learned" else 0
+    buckets = (model.position_buckets or 0) * layers[0].attention.heads
+    return (rows + (model.token_types or 0)) * model.hidden + buckets
+
+
+def layer_parameters(model: ModelSpec, group: LayerGroup) -> int:
+    """The weights of one layer."""
+    a, c, hidden = group.attention, group.cross_attention, model.hidden
+    fused = (a.heads + 2 * a.kv_heads) * a.head_dim
+    layer = hidden * fused + a.qkv_bias * fused
+    layer += a.heads * a.head_dim * hidden + a.out_bias * hidden
+    layer += a.qk_norm * 2 * a.head_dim
+    if c is not None:
+        fused = (c.heads + 2 * c.kv_heads) * c.head_dim
+        layer += hidden * fused + c.qkv_bias * fused
+        layer += c.heads * c.head_dim * hidden + c.out_bias * hidden
+    return layer + ffn_parameters(group.ffn, hidden) + group.norms * norm_parameters(model)
 
 
 def ffn_parameters(ffn: Ffn, hidden: int) -> int:

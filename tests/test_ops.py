@@ -9,7 +9,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from llm_perf_model.ops.attention import CacheConcat, FusedAttention, MaterialisedAttention
+from llm_perf_model.ops.attention import CacheConcat, FusedAttention, MaterialisedAttention, PositionBias
 from llm_perf_model.ops.base import AbstractOp, Cost, Live
 from llm_perf_model.ops.batch import UNLIMITED, Batch, Group
 from llm_perf_model.ops.collective import AllGather, AllReduce, Transfer
@@ -17,15 +17,16 @@ from llm_perf_model.ops.convolution import Convolution
 from llm_perf_model.ops.dense import Embedding, Linear
 from llm_perf_model.ops.elementwise import Elementwise
 from llm_perf_model.ops.moe import ExpertLinear
+from llm_perf_model.ops.source import SourceAttention, SourceGather
 
 from .strategies import batches, groups, op_types, ops, wholes
 
 every_op = pytest.mark.parametrize("cls", op_types(), ids=lambda cls: cls.__name__)
-ALL_PAIRS = (MaterialisedAttention,)
+ALL_PAIRS = (MaterialisedAttention, PositionBias)
 """Operators that also compute the pairs which the mask hides: smaller chunks hide fewer."""
-STARTED_BY_A_CACHE = (CacheConcat,)
+STARTED_BY_A_CACHE = (CacheConcat, SourceGather)
 """Operators that do nothing where no token is cached before the pass."""
-KEPT = (CacheConcat,)
+KEPT = (CacheConcat, SourceGather)
 """Operators whose tensors are the cache, which is no activation."""
 
 
@@ -44,7 +45,7 @@ def counts_all_pairs(op: AbstractOp) -> bool:
 
 def test_every_operator_module_is_found() -> None:
     dense = {Linear, Convolution, Embedding, Elementwise, ExpertLinear}
-    attention = {FusedAttention, MaterialisedAttention, CacheConcat}
+    attention = {FusedAttention, MaterialisedAttention, CacheConcat, PositionBias, SourceAttention, SourceGather}
     assert dense | attention | {AllReduce, AllGather, Transfer} <= set(op_types())
 
 
@@ -65,7 +66,7 @@ def test_work_and_sizes_are_never_negative(cls: type[AbstractOp], data: st.DataO
 
 @every_op
 @given(data=st.data(), group=groups(), more=wholes(1, 30))
-@pytest.mark.parametrize("field", ["seqs", "new", "past"])
+@pytest.mark.parametrize("field", ["seqs", "new", "past", "source"])
 def test_more_work_in_costs_no_less(
     cls: type[AbstractOp], data: st.DataObject, group: Group, more: float, field: str
 ) -> None:
@@ -79,7 +80,7 @@ def test_more_work_in_costs_no_less(
 @given(data=st.data(), rows=st.lists(groups(), min_size=2, max_size=5))
 def test_an_array_holds_what_scalars_give(cls: type[AbstractOp], data: st.DataObject, rows: list[Group]) -> None:
     op = data.draw(ops(cls))
-    columns = [np.array([getattr(row, name) for row in rows]) for name in ("seqs", "new", "past")]
+    columns = [np.array([getattr(row, name) for row in rows]) for name in ("seqs", "new", "past", "source")]
     arrays = Batch.uniform(*columns)
     costs = [np.broadcast_to(value, len(rows)) for value in op.cost(arrays)]
     alive = np.broadcast_to(op.live.bytes(arrays), len(rows))
@@ -95,7 +96,8 @@ def test_grows_tells_whether_a_decode_step_depends_on_the_cache(
     cls: type[AbstractOp], data: st.DataObject, seqs: float, past: float, later: float
 ) -> None:
     op = data.draw(ops(cls))
-    first, last = (op.cost(Batch.uniform(seqs, 1.0, tokens)) for tokens in (past, past + later))
+    past += isinstance(op, STARTED_BY_A_CACHE)
+    first, last = (op.cost(Batch.uniform(seqs, 1.0, tokens, 5.0)) for tokens in (past, past + later))
     if not op.grows:
         assert first == last
     elif op.attention_window == UNLIMITED and not (isinstance(op, Transfer) and not op.with_mask):
@@ -136,21 +138,28 @@ def test_live_tensors_of_a_mixed_batch_are_those_of_its_parts(
     assert live.bytes(Batch.of(rows)) == sum(live.bytes(Batch.of([row])) for row in rows)
 
 
-@given(wholes(0, 9), wholes(0, 9), wholes(0, 9))
-def test_live_bytes_by_hand(token_bytes: float, sequence_bytes: float, pair_bytes: float) -> None:
-    """3 sequences of 2 new and 5 cached tokens, and one of 4 without a cache: 10 tokens, 4 sequences, 58 pairs."""
-    batch = Batch.of([Group(3.0, 2.0, 5.0), Group(1.0, 4.0, 0.0)])
-    live = Live(token_bytes, sequence_bytes, pair_bytes)
-    assert live.bytes(batch) == 10 * token_bytes + 4 * sequence_bytes + (3 * 2 * 7 + 4 * 4) * pair_bytes
+@given(wholes(0, 9), wholes(0, 9), wholes(0, 9), wholes(0, 9), wholes(0, 9))
+def test_live_bytes_by_hand(
+    token_bytes: float, sequence_bytes: float, pair_bytes: float, source_bytes: float, source_pair_bytes: float
+) -> None:
+    """3 sequences of 2 new and 5 cached tokens, and one of 4 without a cache: 10 tokens, 4 sequences, 58 pairs.
+
+    An encoder has read 6 tokens for each of the three and 9 for the one: 27 tokens, 72 pairs.
+    """
+    batch = Batch.of([Group(3.0, 2.0, 5.0, 6.0), Group(1.0, 4.0, 0.0, 9.0)])
+    live = Live(token_bytes, sequence_bytes, pair_bytes, source_bytes, source_pair_bytes)
+    own = 10 * token_bytes + 4 * sequence_bytes + (3 * 2 * 7 + 4 * 4) * pair_bytes
+    assert live.bytes(batch) == own + (3 * 6 + 9) * source_bytes + (3 * 2 * 6 + 4 * 9) * source_pair_bytes
 
 
 @every_op
 @given(data=st.data())
 def test_what_a_pass_reads_and_writes_is_alive_while_it_runs(cls: type[AbstractOp], data: st.DataObject) -> None:
     """Inputs no wider than the results; written scores are read and written again, one after the other."""
-    op, batch = data.draw(ops(cls)), Batch.uniform(3.0, 5.0, 0.0)
+    op, batch = data.draw(ops(cls)), Batch.uniform(3.0, 5.0, 0.0, 7.0)
     assume(getattr(op, "input_bytes", 0.0) <= getattr(op, "activation_bytes", 0.0))
-    times = 2.0 if isinstance(op, ALL_PAIRS) else 1.0
+    kernel, _ = op.kernel(batch)
+    times = 2.0 + getattr(kernel, "biased", False) if isinstance(kernel, ALL_PAIRS) else 1.0
     assert times * op.live.bytes(batch) >= op.cost(batch).activation_bytes
 
 
@@ -165,7 +174,19 @@ LIVE_BY_HAND: list[tuple[AbstractOp, Live]] = [
     (ExpertLinear(4.0, 2.0, 3.0, 5.0, 2.0, 2.0, 1.0), Live(2 * (3 + 5) * 2.0)),
     (FusedAttention(4.0, 2.0, 8.0, 2.0, 1.0), Live((4 + 2 + 2 + 4) * 8 * 2.0)),
     (MaterialisedAttention(4.0, 2.0, 8.0, 2.0, 1.0), Live((4 + 2 + 2 + 4) * 8 * 2.0, pair_bytes=2 * 4 * 2.0)),
+    (FusedAttention(4.0, 2.0, 8.0, 2.0, 1.0, biased=True), Live((4 + 2 + 2 + 4) * 8 * 2.0, pair_bytes=4 * 2.0)),
+    (
+        MaterialisedAttention(4.0, 2.0, 8.0, 2.0, 1.0, biased=True),
+        Live((4 + 2 + 2 + 4) * 8 * 2.0, pair_bytes=3 * 4 * 2.0),
+    ),
     (CacheConcat(2.0, 8.0, 2.0), Live()),
+    (PositionBias(4.0, 32.0, 3.0, 2.0, 2.0), Live(pair_bytes=3 * 4 * 2.0)),
+    (SourceAttention(FusedAttention(4.0, 2.0, 8.0, 2.0, 1.0, all_pairs=True)), Live((4 + 4) * 8 * 2.0)),
+    (
+        SourceAttention(MaterialisedAttention(4.0, 2.0, 8.0, 2.0, 1.0)),
+        Live((4 + 4) * 8 * 2.0, source_pair_bytes=2 * 4 * 2.0),
+    ),
+    (SourceGather(2.0, 8.0, 2.0), Live()),
     (AllReduce(8.0, 4.0, 2.0), Live(2 * 8 * 2.0)),
     (AllGather(8.0, 4.0, 2.0), Live(2 * 8 * 2.0)),
     (AllGather(8.0, 4.0, 2.0, last_only=True), Live(sequence_bytes=2 * 8 * 2.0)),
@@ -191,11 +212,13 @@ def test_a_prefill_in_chunks_does_the_work_of_the_whole(
 ) -> None:
     assume(cut < group.new)
     op = data.draw(ops(cls))
-    chunks = (Group(group.seqs, cut, group.past), Group(group.seqs, group.new - cut, group.past + cut))
+    chunks = (replace(group, new=cut), replace(group, new=group.new - cut, past=group.past + cut))
     whole, parts = op.cost(Batch.of([group])), [op.cost(Batch.of([chunk])) for chunk in chunks]
     chunked = sum(cost.flops for cost in parts)
     if counts_sequences(op):
         assert chunked == 2.0 * whole.flops
+    elif isinstance(op, PositionBias):
+        assert sum(cost.activation_bytes for cost in parts) < whole.activation_bytes
     elif counts_all_pairs(op):
         assert chunked < whole.flops
     else:
@@ -278,6 +301,39 @@ def test_growing_a_cache_reads_and_writes_all_of_it() -> None:
     assert op.cost(batch) == Cost(kv_bytes=2 * 18 * 2 * 2 * 8 * 2.0)
     assert op.cost(Batch.uniform(2.0, 4.0, 0.0)) == Cost(kv_bytes=0.0)
     assert op.kv_bytes_per_token == 0.0
+
+
+def test_attention_over_a_source_by_hand() -> None:
+    """2 sequences of 3 queries over 5 source tokens: 30 pairs of 4 heads of 8; the keys are read, none is written."""
+    batch = Batch.uniform(2.0, 3.0, 40.0, 5.0)
+    moved = 2 * 3 * 2 * 4 * 8 * 2.0
+    fused = SourceAttention(FusedAttention(4.0, 2.0, 8.0, 2.0, 1.0, all_pairs=True))
+    keys_bytes = 2 * 5 * 2 * 2 * 8 * 1.0
+    assert fused.cost(batch) == Cost(4 * 30 * 4 * 8.0, 0.0, moved, keys_bytes)
+    written = SourceAttention(MaterialisedAttention(4.0, 2.0, 8.0, 2.0, 1.0))
+    assert written.cost(batch) == Cost(4 * 30 * 4 * 8.0, 0.0, moved + 4 * 30 * 4 * 2.0, keys_bytes)
+    assert (fused.kv_bytes_per_token, fused.source_kv_bytes_per_token) == (0.0, 2 * 2 * 8 * 1.0)
+
+
+def test_gathering_a_source_reads_and_writes_all_of_it() -> None:
+    """3 sequences with a cache beside 7 source tokens, and 2 in their first pass: 21 tokens of 2 x 2 x 8 values."""
+    op = SourceGather(kv_heads=2.0, head_dim=8.0, kv_bytes=2.0)
+    batch = Batch.of([Group(3.0, 1.0, 5.0, 7.0), Group(2.0, 1.0, 0.0, 9.0)])
+    assert op.cost(batch) == Cost(kv_bytes=2 * 21 * 2 * 2 * 8 * 2.0)
+
+
+def test_biases_of_scores_by_hand() -> None:
+    """2 sequences of 3 queries and 5 keys are 30 pairs of 4 heads: one tensor written, then read with the scores."""
+    batch = Batch.uniform(2.0, 3.0, 2.0)
+    bias = PositionBias(heads=4.0, buckets=32.0, passes=1.0, weight_bytes=2.0, activation_bytes=2.0)
+    assert bias.cost(batch) == Cost(weight_bytes=32 * 4 * 2.0, activation_bytes=30 * 4 * 2.0)
+    assert bias.parameters == 32 * 4
+    plain = MaterialisedAttention(4.0, 2.0, 8.0, 2.0, 1.0)
+    added = replace(plain, biased=True).cost(batch).activation_bytes - plain.cost(batch).activation_bytes
+    assert added == 3 * 30 * 4 * 2.0
+    fused = FusedAttention(4.0, 2.0, 8.0, 2.0, 1.0)
+    read = replace(fused, biased=True).cost(batch).activation_bytes - fused.cost(batch).activation_bytes
+    assert read == 2 * (3 + 4 + 5) * 4 * 2.0
 
 
 def test_a_stage_sends_its_rows_and_a_mask_if_there_is_one() -> None:

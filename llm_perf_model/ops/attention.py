@@ -122,8 +122,7 @@ class CacheConcat(AbstractOp):
 
     .. math:: Q = 2 K\,2 h_{kv} d\,b_{kv}
 
-    with K cached tokens after the pass. A pass that finds no cache starts one and copies nothing. Keys of an
-    encoder's output (`of_source`) are copied as they are.
+    with K cached tokens after the pass. A pass that finds no cache starts one and copies nothing.
     """
 
     kind: ClassVar[Kind] = "concat"
@@ -132,11 +131,9 @@ class CacheConcat(AbstractOp):
     kv_heads: float
     head_dim: float
     kv_bytes: float
-    of_source: bool = False
 
     def cost(self, batch: Batch) -> Cost:
-        tokens = batch.kept_source_tokens() if self.of_source else batch.extended_tokens()
-        return Cost(kv_bytes=2.0 * tokens * 2.0 * self.kv_heads * self.head_dim * self.kv_bytes)
+        return Cost(kv_bytes=2.0 * batch.extended_tokens() * 2.0 * self.kv_heads * self.head_dim * self.kv_bytes)
 
     @property
     def live(self) -> Live:

@@ -1,4 +1,4 @@
-"""Attention of a decoder over the tokens that an encoder has read."""
+"""Attention of a decoder over the tokens that an encoder has read, whose keys do not grow."""
 
 from __future__ import annotations
 
@@ -42,3 +42,27 @@ class SourceAttention(AbstractOp):
     def live(self) -> Live:
         width = 2.0 * self.inner.heads * self.inner.head_dim
         return Live(width * self.inner.activation_bytes, source_pair_bytes=self.inner.live.pair_bytes)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class SourceGather(AbstractOp):
+    r"""Reads and writes the keys of an encoder's output, as the beams of a step are gathered from those before.
+
+    .. math:: Q = 2 E\,2 h_{kv} d\,b_{kv}
+
+    with E source tokens of sequences that had a cache before the pass; others copy nothing.
+    """
+
+    kind: ClassVar[Kind] = "concat"
+
+    kv_heads: float
+    head_dim: float
+    kv_bytes: float
+
+    def cost(self, batch: Batch) -> Cost:
+        return Cost(kv_bytes=2.0 * batch.kept_source_tokens() * 2.0 * self.kv_heads * self.head_dim * self.kv_bytes)
+
+    @property
+    def live(self) -> Live:
+        return Live()
