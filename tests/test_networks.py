@@ -436,7 +436,9 @@ def test_a_filter_for_each_channel_costs_bytes() -> None:
     assert work.timing.memory_bound_s == work.timing.busy_s
 
 
-@pytest.mark.parametrize(("groups", "kind"), [(1, "convolution"), (2, "convolution"), (32, "convolution"), (64, "elementwise")])
+@pytest.mark.parametrize(
+    ("groups", "kind"), [(1, "convolution"), (2, "convolution"), (32, "convolution"), (64, "elementwise")]
+)
 def test_groups_of_several_channels_are_products(groups: int, kind: str) -> None:
     (node,) = graph_of(layers_of(conv(64, 3, groups=groups)), (64, 28, 28))
     assert node.kind == kind

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from math import prod
 
-from ..graph import Node
 from ..ops.batch import Batch
 from ..ops.convolution import Convolution
+from ..ops.node import Node
 from ..ops.recurrence import CELLS, Recurrence, RecurrentKind
 from ..specs.precision import PrecisionSpec
 from .records import Record
