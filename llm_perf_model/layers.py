@@ -138,8 +138,8 @@ class _Builder:
             weight_bytes=p.filter_bytes,
             activation_bytes=p.activation_bytes,
             extra=extra,
-            lines=float(made[1]),
-            winograd=(pair(layer.kernel), pair(layer.stride), layer.dilation) == ((3, 3), (1, 1), 1),
+            position_rows=float(made[1]),
+            winograd=(pair(layer.kernel), pair(layer.stride), pair(layer.dilation)) == ((3, 3), (1, 1), (1, 1)),
         )
         rate: Kind | None = "elementwise" if layer.groups == shape[0] > 1 else None
         yield Node("conv", "convolution", op, rate=rate)  # a filter for each channel alone is no product

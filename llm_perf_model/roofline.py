@@ -141,13 +141,8 @@ def step_s(node: Node, batch: Batch, cost: Cost, m: Machine) -> Step:
             start_s = start_s + wave_s
         case MaterialisedAttention() if m.has_blocks:
             memory_s = memory_s * maximum(1.0, m.attention_blocks / op.blocks(batch))
-        case Convolution() if m.convolution is not None and node.kind == op.kind:
-            form = convolution_s(op, batch, memory_s, m.convolution, m.sms, m.kernel_start_s)
-            return Step(form.compute_s, form.memory_s, form.busy_s, form.kernels * start_s)
-        case Recurrence() if m.recurrent is not None:
-            compute_s = op.steps * product_s(op.product(batch), m.recurrent.block, m.sms)
-            memory_s = cost.hbm_bytes / m.recurrent.hbm_bytes_per_s
-            return Step(compute_s, memory_s, hypot(compute_s, memory_s), op.steps * m.recurrent.step_s)
+        case Convolution() | Recurrence() if m.convolution is not None and node.kind == op.kind:
+            return _layer_step_s(op, batch, cost, m)
         case Linear() if node.kind in m.blocks:
             blocks = m.blocks[node.kind]
             compute_s = product_s(op.product(batch), blocks, m.sms)
@@ -163,6 +158,20 @@ def step_s(node: Node, batch: Batch, cost: Cost, m: Machine) -> Step:
             compute_s = maximum(compute_s, rows_s(op, batch, m.passes, m.sms))
             return Step(compute_s, memory_s, hypot(compute_s, memory_s), start_s)
     return Step(compute_s, memory_s, maximum(compute_s, memory_s), start_s)
+
+
+def _layer_step_s(op: Convolution | Recurrence, batch: Batch, cost: Cost, m: Machine) -> Step:
+    """Seconds of an operator of networks in the kernels that libraries have for it."""
+    assert m.convolution is not None and m.recurrent is not None, "a machine has both or none"
+    match op:
+        case Convolution():
+            memory_s = cost.hbm_bytes / m.rates[op.kind].hbm_bytes_per_s
+            form = convolution_s(op, batch, memory_s, m.convolution, m.sms, m.kernel_start_s)
+            return Step(form.compute_s, form.memory_s, form.busy_s, form.kernels * m.kernel_start_s)
+        case Recurrence():
+            compute_s = op.steps * product_s(op.product(batch), m.recurrent.block, m.sms)
+            memory_s = cost.hbm_bytes / m.recurrent.hbm_bytes_per_s
+            return Step(compute_s, memory_s, hypot(compute_s, memory_s), op.steps * m.recurrent.step_s)
 
 
 def positive_sum(first: Num, last: Num, steps: Num) -> Num:

@@ -1,9 +1,9 @@
 """Fit the coefficients of kernels and exchanges to timed operators, and write them back.
 
 Run from a checkout, with the extra `fit` installed:
-`python scripts/refit_kernels.py PATH... [--only NAME...] [--families NAME...]`. Paths are files or folders of records of
-operators, which are not part of the project. Every file of `kernel_configs/` and `collective_configs/` that has fits is
-fitted anew, all of its coefficients at once; between the rounds the time that a source's method adds (`launch_s` in
+`python scripts/refit_kernels.py PATH... [--only NAME...] [--families NAME...]`. Paths are files or folders of records
+of operators, which are not part of the project. Every file of `kernel_configs/` and `collective_configs/` that has fits
+is fitted anew, all of its coefficients at once; between the rounds the time that a source's method adds (`launch_s` in
 `records/conventions.json`) is fitted too. With `--families` only the coefficients of those families are, to their rows.
 """
 

@@ -32,10 +32,12 @@ from llm_perf_model.specs.ffn import Ffn, GatedFfn, MoeFfn, PlainFfn
 from llm_perf_model.specs.gpu import GpuSpec
 from llm_perf_model.specs.kernels import (
     AttentionKernels,
+    ConvolutionKernels,
     ElementwiseKernels,
     ExpertKernels,
     GemmKernels,
     KernelRates,
+    RecurrentKernels,
     SchemeKernels,
 )
 from llm_perf_model.specs.layout import LayoutSpec
@@ -325,6 +327,17 @@ def kernel_rates() -> st.SearchStrategy[KernelRates]:
         row_values_per_cycle=powers(-1.0, 1.5),
         gathered_values_per_cycle=powers(-1.0, 1.5),
     )
+    implicit = st.builds(
+        ConvolutionKernels,
+        compute_efficiency=efficiencies(),
+        columns=st.sampled_from((8, 32, 64)),
+        channel_bytes=st.sampled_from((None, 32, 64)),
+        splits=st.booleans(),
+        winograd_efficiency=st.one_of(st.none(), efficiencies()),
+    )
+    recurrent = st.builds(
+        RecurrentKernels, step_s=seconds(), depth_cycles=st.floats(0.0, 60.0), memory_efficiency=efficiencies()
+    )
     experts = st.builds(
         lambda plain, narrow, start_s: ExpertKernels(compute_efficiency=narrow | {"plain": plain}, start_s=start_s),
         efficiencies(),
@@ -335,6 +348,9 @@ def kernel_rates() -> st.SearchStrategy[KernelRates]:
         KernelRates,
         gemm=gemms,
         vector_gemm=gemms,
+        convolution=implicit,
+        vector_convolution=implicit,
+        recurrent=recurrent,
         schemes=st.dictionaries(st.sampled_from(SCHEMES[1:]), schemes, max_size=3),
         experts=experts,
         attention=attention,

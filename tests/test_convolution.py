@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_perf_model.blocks import product_s
+import llm_perf_model as lpm
+from llm_perf_model.blocks import convolution_s, implicit_s
 from llm_perf_model.ops.base import Cost, Live, Product
 from llm_perf_model.ops.batch import Batch
 from llm_perf_model.ops.convolution import Convolution
 from llm_perf_model.ops.dense import Linear
-from llm_perf_model.rates import BlockRate
+from llm_perf_model.rates import ConvolutionRate
+from llm_perf_model.specs.catalog import load
+from llm_perf_model.specs.engine import EngineSpec
 
-from .strategies import block_rates, ops, wholes
+from .strategies import ops, wholes
 
 WIDTHS = {"weight_bytes": 1.0, "activation_bytes": 2.0}
 SMALL = Convolution(4.0, 6.0, window=9.0, positions=16.0, in_values=4 * 64.0, groups=1.0, **WIDTHS)
@@ -94,14 +98,146 @@ def test_only_weights_do_not_grow_with_the_samples(op: Convolution, number: floa
     assert many.weight_bytes == one.weight_bytes == op.stored_weight_bytes
 
 
-@given(convolutions, block_rates(), st.sampled_from((1.0, 16.0, 108.0)), wholes(1, 9), wholes(1, 9))
+rates = st.builds(
+    ConvolutionRate,
+    flops_per_s=st.sampled_from((1e11, 3e12)),
+    winograd_flops_per_s=st.sampled_from((0.0, 1e11, 3e12)),
+    moved_bytes_per_s=st.sampled_from((1e11, 3e12)),
+    columns=st.sampled_from((8.0, 32.0, 64.0)),
+    channels=st.sampled_from((1.0, 8.0, 32.0)),
+    split_s=st.sampled_from((0.0, 3e-6)),
+    splits=st.sampled_from(((1.0,), (1.0, 4.0, 16.0))),
+    copies=st.booleans(),
+)
+multiprocessors = st.sampled_from((1.0, 16.0, 108.0))
+threes = st.builds(
+    lambda c, k, side, number: (
+        Convolution(c, k, 9.0, side**2, c * side**2, 1.0, 4.0, 4.0, position_rows=side, winograd=True),
+        samples(number),
+    ),
+    wholes(1, 300),
+    wholes(1, 300),
+    wholes(1, 60),
+    wholes(1, 9),
+)
+"""3 x 3 filters with stride 1 and padding 1 on square maps."""
+
+
+def form_s(op: Convolution, batch: Batch, rate: ConvolutionRate, sms: float) -> float:
+    """Seconds of arithmetic and copies, with memory at 1 TB/s and starts of 4 us."""
+    form = convolution_s(op, batch, op.cost(batch).hbm_bytes / 1e12, rate, sms, 4e-6)
+    return float(form.busy_s + 4e-6 * form.kernels)
+
+
+@given(convolutions, rates, multiprocessors, wholes(1, 9), wholes(1, 9))
 def test_more_samples_or_positions_compute_no_faster(
-    op: Convolution, rate: BlockRate, sms: float, number: float, more: float
+    op: Convolution, rate: ConvolutionRate, sms: float, number: float, more: float
 ) -> None:
     larger = replace(op, positions=op.positions + more)
-    fast = product_s(op.product(samples(number)), rate, sms)
-    assert product_s(op.product(samples(number + more)), rate, sms) >= fast
-    assert product_s(larger.product(samples(number)), rate, sms) >= fast
+    fast = form_s(op, samples(number), rate, sms)
+    assert form_s(op, samples(number + more), rate, sms) >= fast
+    assert form_s(larger, samples(number), rate, sms) >= fast
+
+
+@given(threes, rates, multiprocessors, wholes(1, 99))
+def test_more_channels_compute_no_faster(
+    drawn: tuple[Convolution, Batch], rate: ConvolutionRate, sms: float, more: float
+) -> None:
+    op, batch = drawn
+    fast = form_s(op, batch, rate, sms)
+    assert form_s(replace(op, out_channels=op.out_channels + more), batch, rate, sms) >= fast
+    places = op.in_values / op.in_channels
+    deeper = replace(op, in_channels=op.in_channels + more, in_values=(op.in_channels + more) * places)
+    assert form_s(deeper, batch, rate, sms) >= fast
+
+
+@given(threes, rates, multiprocessors)
+def test_other_forms_are_taken_only_where_they_are_faster_and_save_arithmetic(
+    drawn: tuple[Convolution, Batch], rate: ConvolutionRate, sms: float
+) -> None:
+    op, batch = drawn
+    form = convolution_s(op, batch, 0.0, rate, sms, 4e-6)
+    plain = convolution_s(replace(op, winograd=False), batch, 0.0, rate, sms, 4e-6)
+    assert form.flops <= plain.flops == op.cost(batch).flops
+    assert form.busy_s + 4e-6 * form.kernels <= plain.busy_s + 4e-6 * plain.kernels
+    if rate.winograd_flops_per_s == 0.0:
+        assert form == plain
+
+
+def test_transforms_of_whole_tiles_save_as_the_paper_says() -> None:
+    """36 products for 4 x 4 x 9, or 16 for 2 x 2 x 9: 4 and 2.25 times less arithmetic (Lavin and Gray, 2015)."""
+    op = Convolution(64.0, 64.0, 9.0, 56.0 * 56, 64 * 56.0 * 56, 1.0, 4.0, 4.0, position_rows=56.0, winograd=True)
+    for side, saved in ((2.0, 2.25), (4.0, 4.0)):
+        product = op.winograd_product(samples(8.0), side)
+        assert product == Product(8 * (56 / side) ** 2, 64.0, 64.0, (side + 2) ** 2)
+        flops = 2.0 * product.groups * product.rows * product.columns * product.depth
+        assert saved * flops == op.cost(samples(8.0)).flops
+
+
+def test_a_map_that_tiles_do_not_fill_is_computed_to_their_edge() -> None:
+    """5 x 3 positions are 2 x 1 tiles of 4 x 4."""
+    op = Convolution(8.0, 8.0, 9.0, 15.0, 8 * 15.0, 1.0, 4.0, 4.0, position_rows=5.0, winograd=True)
+    assert op.winograd_product(samples(3.0), 4.0).rows == 3 * 2
+
+
+def test_narrow_products_fill_blocks_by_hand() -> None:
+    """3 x 64 positions and 6 channels on blocks of 64 x 32: 3 in one wave, 75 deep, at 1 TFLOP/s."""
+    rate = ConvolutionRate(1e12, 0.0, 1e12, 32.0, 1.0, 0.0, (1.0,), copies=False)
+    assert implicit_s(Product(192.0, 6.0, 75.0), 1e12, rate, 80.0) == 75 * 2 * 64 * 32 / 1e12
+    assert implicit_s(Product(192.0, 6.0, 75.0), 1e12, rate, 2.0) == 2 * (75 * 2 * 64 * 32 / 1e12)
+
+
+def test_channels_are_padded_at_each_place_and_small_groups_are_joined() -> None:
+    """3 channels compute as 8; 32 groups of 4 as 16 pairs of 8 with zeros between them."""
+    rate = ConvolutionRate(1e12, 0.0, 1e12, 8.0, 8.0, 0.0, (1.0,), copies=False)
+    block_s = 2 * 64 * 8 * 9 * 8 / 1e12
+    first = Convolution(3.0, 8.0, 9.0, 64.0, 3 * 64.0, 1.0, 2.0, 2.0)
+    assert convolution_s(first, samples(1.0), 0.0, rate, 1.0, 0.0).compute_s == block_s
+    grouped = Convolution(128.0, 128.0, 9.0, 64.0, 128 * 64.0, 32.0, 2.0, 2.0)
+    assert convolution_s(grouped, samples(1.0), 0.0, rate, 1.0, 0.0).compute_s == pytest.approx(16 * block_s, rel=1e-12)
+
+
+@given(threes, rates, multiprocessors)
+def test_an_array_is_its_numbers(drawn: tuple[Convolution, Batch], rate: ConvolutionRate, sms: float) -> None:
+    op, _ = drawn
+    numbers = np.array([1.0, 2.0, 7.0])
+    many = convolution_s(op, Batch.uniform(numbers, 1.0, 0.0), numbers / 1e5, rate, sms, 4e-6)
+    for index, number in enumerate(numbers):
+        one = convolution_s(op, samples(float(number)), float(number) / 1e5, rate, sms, 4e-6)
+        for several, single in zip(many, one, strict=True):
+            assert np.broadcast_to(several, 3)[index] == pytest.approx(single, rel=1e-12)
+
+
+@pytest.mark.parametrize("precision", ["w16a16", "tf32", "fp32"])
+def test_channels_last_is_never_slower(precision: str) -> None:
+    """Tensor units take the channels of a place together; vector units take either order."""
+    generic = load(EngineSpec, "generic-fused")
+    numbers = [1, 8, 64]
+    first, last = (
+        lpm.estimate(
+            "resnet18",
+            gpu="rtx-3080ti",
+            engine=generic.model_copy(update={"image_layout": layout}),
+            precision=precision,
+            batch_size=numbers,
+        )
+        for layout in ("channels_first", "channels_last")
+    )
+    slower = np.asarray(first.total_s) - np.asarray(last.total_s)
+    assert np.all(slower > 0.0) if precision != "fp32" else np.all(slower == 0.0)
+
+
+@given(convolutions, wholes(1, 9))
+def test_eight_bits_move_no_more_than_sixteen(op: Convolution, number: float) -> None:
+    narrow, wide = (replace(op, weight_bytes=b, activation_bytes=b).cost(samples(number)) for b in (1.0, 2.0))
+    assert narrow.hbm_bytes < wide.hbm_bytes
+    assert narrow.flops == wide.flops
+
+
+def test_positions_far_apart_read_no_more_than_they_touch() -> None:
+    """One value of each 4 x 4 is read by a 1 x 1 filter with stride 4."""
+    op = Convolution(8.0, 8.0, 1.0, 4.0, 8 * 64.0, 1.0, 2.0, 2.0)
+    assert op.cost(samples(1.0)).activation_bytes == (8 * 4 + 8 * 4) * 2.0
 
 
 @pytest.mark.parametrize("number", [1.0, 5.0])

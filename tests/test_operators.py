@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,16 @@ import pytest
 from llm_perf_model.ops.attention import FusedAttention
 from llm_perf_model.ops.batch import Batch
 from llm_perf_model.ops.collective import AllGather, AllReduce, Transfer
+from llm_perf_model.ops.convolution import Convolution
 from llm_perf_model.ops.dense import Embedding, Linear
 from llm_perf_model.ops.elementwise import Elementwise
 from llm_perf_model.ops.moe import ExpertLinear
+from llm_perf_model.ops.recurrence import Recurrence
 from llm_perf_model.specs.catalog import load
 from llm_perf_model.specs.collective import CollectiveSpec
 from llm_perf_model.specs.kernels import KernelSpec
 from llm_perf_model.validation.operators import Timed, timed
-from llm_perf_model.validation.records import Record
+from llm_perf_model.validation.records import COLUMNS, Record
 from llm_perf_model.validation.stacks import Stack, stacked
 from llm_perf_model.validation.unmappable import UnmappableError
 
@@ -73,6 +76,63 @@ def test_a_product_at_each_recorded_type(
     assert [node.name for node in row.nodes] == names
     if len(names) > 1:
         assert row.nodes[0].op.cost(row.batch).hbm_bytes == 7 * 64 * (2 + 1)
+
+
+IMAGE = {
+    "W": 56,
+    "H": 28,
+    "C": 64,
+    "N": 8,
+    "K": 128,
+    "pad_w": 1,
+    "pad_h": 1,
+    "Horizontal stride": 1,
+    "Vertical stride": 1,
+}
+
+
+@pytest.mark.parametrize(
+    ("more", "window", "position_rows", "positions", "winograd"),
+    [
+        ({"R": 3, "S": 3}, 9.0, 28.0, 28 * 56.0, True),
+        ({"R (Filter height)": 5, "S (Filter width)": 1}, 5.0, 26.0, 26 * 58.0, False),
+        ({"R": 3, "S": 3, "Vertical stride": 2}, 9.0, 14.0, 14 * 56.0, False),
+    ],
+)
+def test_a_convolution(
+    more: dict[str, int], window: float, position_rows: float, positions: float, winograd: bool
+) -> None:
+    """Sheets spell the sides of a filter in two ways; the algorithm that the library took decides nothing."""
+    shape = json.dumps({**IMAGE, **more, "Forward Algorithm": "WINOGRAD"})
+    row = of("conv/Forward (msec)", shape=shape, w_dtype="Float")
+    assert row.nodes[0].op == Convolution(
+        64.0, 128.0, window, positions, 64 * 28 * 56.0, 1.0, 4.0, 4.0, position_rows=position_rows, winograd=winograd
+    )
+    assert (row.family, row.batch) == ("convolution", Batch.uniform(8.0, 1.0, 0.0))
+
+
+@pytest.mark.parametrize(("layer", "gates", "tensors"), [("Vanilla", 1.0, 2.0), ("LSTM", 4.0, 7.0), ("GRU", 3.0, 6.0)])
+def test_a_recurrent_layer_has_the_steps_of_the_row_above(
+    tmp_path: Path, layer: str, gates: float, tensors: float
+) -> None:
+    """The sheet's column of steps is a row of its own, in the same unit as the times."""
+    shape = '{"Hidden Units": 512, "N": 16}'
+    names = (f"rnn/Recurrent Layers - {layer}/Timesteps", f"rnn/Recurrent Layers - {layer}/Time Forward (msec)")
+    cells = [
+        {"op": name, "shape": shape, "metric": "time_ms", "value": value, "unit": "ms"}
+        for name, value in zip(names, ("25", "1.5"), strict=True)
+    ]
+    steps, time = read_all(write(tmp_path / "timed.csv", cells, (*COLUMNS, "op", "shape")))
+    with pytest.raises(UnmappableError, match="the number of steps of the row below is no time"):
+        timed(steps)
+    row = timed(time)
+    assert row.nodes[0].op == Recurrence(512.0, gates, 25.0, tensors, 2.0, 2.0)
+    assert (row.family, row.batch, row.record.value) == ("recurrent", Batch.uniform(16.0, 1.0, 0.0), 1.5e-3)
+
+
+def test_a_recurrent_layer_without_a_row_of_steps_is_not_timed() -> None:
+    with pytest.raises(UnmappableError, match="the record states no steps"):
+        of("rnn/Recurrent Layers - GRU/Time Forward (msec)", shape='{"Hidden units": 512, "N": 16}')
 
 
 def test_a_product_of_columns_has_its_rows_and_columns_turned() -> None:

@@ -140,6 +140,9 @@ KERNELS: Data = {
     "gemm": GEMM,
     "vector_gemm": {**GEMM},
     "schemes": {"int8": {"compute_efficiency": 0.7, "splits": False}},
+    "convolution": {"compute_efficiency": 0.7, "columns": 64, "channel_bytes": 64, "splits": True},
+    "vector_convolution": {"compute_efficiency": 0.8, "columns": 32, "splits": False, "winograd_efficiency": 0.7},
+    "recurrent": {"step_s": 1e-5, "depth_cycles": 40.0, "memory_efficiency": 0.8},
     "experts": {"compute_efficiency": {"plain": 0.4}, "start_s": 1e-5},
     "attention": {
         "query_rows": 128,

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import ClassVar, final
 
 from ..numeric import ceil, minimum
-from ..types import Num
 from .base import AbstractOp, Cost, Kind, Live, Product
 from .batch import Batch
 
@@ -40,8 +39,8 @@ class Convolution(AbstractOp):
     weight_bytes: float
     activation_bytes: float
     extra: float = 0.0
-    lines: float = 1.0
-    """Lines of the map of positions."""
+    position_rows: float = 1.0
+    """Rows of the map of positions."""
     winograd: bool = False
     """Whether the filters are 3 x 3 and move by one."""
 
@@ -65,22 +64,18 @@ class Convolution(AbstractOp):
 
     def winograd_product(self, batch: Batch, side: float) -> Product:
         """The products of transformed values for `side` x `side` positions at once."""
-        tiles = ceil(self.lines / side) * ceil(self.positions / self.lines / side)
+        tiles = ceil(self.position_rows / side) * ceil(self.positions / self.position_rows / side)
         values = (side + 2.0) ** 2
-        share = self.groups
-        return Product(batch.tokens * tiles, self.out_channels / share, self.in_channels / share, share * values)
-
-    @property
-    def read_values(self) -> Num:
-        """Values of the input that any filter touches."""
-        return minimum(self.in_values, self.positions * self.window * self.in_channels)
+        groups = self.groups
+        return Product(batch.tokens * tiles, self.out_channels / groups, self.in_channels / groups, groups * values)
 
     def cost(self, batch: Batch) -> Cost:
+        inputs = minimum(self.in_values, self.positions * self.window * self.in_channels)  # long strides skip some
         outputs = self.positions * self.out_channels
         return Cost(
             flops=2.0 * batch.tokens * self.positions * self.filters,
             weight_bytes=self.stored_weight_bytes,
-            activation_bytes=batch.tokens * (self.read_values + outputs) * self.activation_bytes,
+            activation_bytes=batch.tokens * (inputs + outputs) * self.activation_bytes,
         )
 
     @property

@@ -40,8 +40,8 @@ class Recurrence(AbstractOp):
 
     .. math:: F = 2 T s g H^2,\quad Q = s (g H^2 b_w + T v H b_a)
 
-    with T sequences and v values that a step reads and writes for each unit: gates, states, outputs [1]_. Weights
-    are read anew in each step. `extra` counts weights beside them: biases.
+    with T sequences and v `tensors` of H values that a step reads and writes: gates, states, outputs [1]_. Weights
+    are read anew in each step; `extra` are those beside them, biases.
 
     .. [1] J. Appleyard et al., "Optimizing Performance of Recurrent Neural Networks on GPUs", arXiv:1604.01946.
     """
@@ -51,7 +51,7 @@ class Recurrence(AbstractOp):
     hidden: float
     gates: float
     steps: float
-    cell_values: float
+    tensors: float
     weight_bytes: float
     activation_bytes: float
     extra: float = 0.0
@@ -74,7 +74,7 @@ class Recurrence(AbstractOp):
         return Product(batch.tokens, self.gates * self.hidden, self.hidden)
 
     def cost(self, batch: Batch) -> Cost:
-        values = batch.tokens * self.cell_values * self.hidden
+        values = batch.tokens * self.tensors * self.hidden
         return Cost(
             flops=2.0 * batch.tokens * self.steps * self.gates * self.hidden**2,
             weight_bytes=(self.steps * self.gates * self.hidden**2 + self.extra) * self.weight_bytes,
@@ -83,4 +83,4 @@ class Recurrence(AbstractOp):
 
     @property
     def live(self) -> Live:
-        return Live(self.cell_values * self.hidden * self.activation_bytes)
+        return Live(self.tensors * self.hidden * self.activation_bytes)

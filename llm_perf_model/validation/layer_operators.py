@@ -12,7 +12,6 @@ from ..ops.recurrence import CELLS, Recurrence, RecurrentKind
 from ..specs.precision import PrecisionSpec
 from .records import Record
 
-FORWARD = "Forward (msec)"
 LAYERS: dict[str, RecurrentKind] = {"Vanilla": "rnn", "LSTM": "lstm", "GRU": "gru"}
 
 
@@ -31,7 +30,7 @@ def convolution(record: Record, p: PrecisionSpec) -> tuple[Node, Batch]:
         groups=1.0,
         weight_bytes=p.filter_bytes,
         activation_bytes=p.activation_bytes,
-        lines=made[0],
+        position_rows=made[0],
         winograd=(filters, strides) == ((3.0, 3.0), (1.0, 1.0)),
     )
     return Node("convolution", "convolution", op), Batch.uniform(size["N"], 1.0, 0.0)
