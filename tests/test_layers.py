@@ -21,6 +21,7 @@ from llm_perf_model.ops.batch import Batch
 from llm_perf_model.ops.convolution import Convolution
 from llm_perf_model.ops.dense import Linear
 from llm_perf_model.ops.elementwise import Elementwise
+from llm_perf_model.ops.recurrence import Recurrence
 from llm_perf_model.rates import Machine
 from llm_perf_model.roofline import step_s, walk
 from llm_perf_model.specs.catalog import load
@@ -301,15 +302,13 @@ def test_weights_of_a_recurrent_module(kind: str) -> None:
 def test_steps_of_a_gated_unit_by_hand() -> None:
     """4 steps of 7 features, read in both directions by two layers of 5 values."""
     graph = graph_of(layers_of(recurrent("gru", 5, layers=2, bidirectional=True)), (4, 7))
-    step = Linear(5.0, 15.0, B, B, bias=True)
-    again = replace(step, bias=False, shared=True)
-    cell = Elementwise(5.0, 6.0, B)  # three gates, one of them twice, and the output before are read, one is written
-    inputs = [Convolution(d, 15.0, 1.0, 4.0, 4 * d, 1.0, B, B, extra=15.0) for d in (7.0, 10.0)]
-    found = [(node.name, node.role, node.op, node.count) for node in graph]
+    again = Recurrence(5.0, 3.0, 4.0, 6.0, B, B, extra=15.0)  # reads three gates, one twice, and the output, writes one
+    inputs = [Linear(d, 15.0, B, B, bias=True) for d in (7.0, 10.0)]
+    found = [(node.name, node.role, node.op, node.steps, node.kernels, node.count) for node in graph]
     assert found == [
-        (f"0.{layer}.{name}", "recurrent", op, count)
+        (f"0.{layer}.{name}", "recurrent", op, steps, kernels, 2)
         for layer, wide in zip(("first", "others"), inputs, strict=True)
-        for name, op, count in (("inputs", wide, 2), ("step", step, 2), ("more_steps", again, 6), ("cell", cell, 8))
+        for name, op, steps, kernels in (("inputs", wide, 4, 1), ("steps", again, 1, 8))
     ]
 
 
@@ -324,7 +323,7 @@ def test_a_framework_dispatches_a_recurrent_module_once(
 @pytest.mark.parametrize(("kind", "tensors"), [("lstm", 4 + 1 + 2), ("gru", 4 + 1 + 1), ("rnn", 1 + 1)])
 def test_what_a_cell_reads_and_writes(kind: str, tensors: int) -> None:
     graph = graph_of(layers_of(recurrent(kind, 5)), (4, 7))
-    assert graph[-1].cost(SAMPLES).activation_bytes == 5 * tensors * 5 * B
+    assert graph[-1].cost(SAMPLES).activation_bytes == 5 * 4 * tensors * 5 * B
 
 
 @EVERY_ENGINE
@@ -405,7 +404,7 @@ def test_nodes_of_patches_by_hand() -> None:
     """3 x 8 x 12 values in patches of 4 x 6: 4 steps and a class token of 5 features."""
     layer = {"kind": "patch_embedding", "features": 5, "patch": [4, 6], "class_token": True, "positions": True}
     learned = 5.0 + 5.0 + 5 * 5.0  # bias, class token, positions
-    conv_op = Convolution(3.0, 5.0, 24.0, 4.0, 288.0, 1.0, B, B, extra=learned)
+    conv_op = Convolution(3.0, 5.0, 24.0, 4.0, 288.0, 1.0, B, B, extra=learned, position_rows=2.0)
     assert graph_of(layers_of(layer), (3, 8, 12)) == (
         Node("0.conv", "convolution", conv_op),
         Node("0.class_token", "pass", Elementwise(25.0, 2.0, B)),
