@@ -61,6 +61,8 @@ class Allocation:
     first_live: tuple[Live, ...]
     logits: Live
     overallocation: float
+    token_by_token: bool
+    """Whether a prompt is read in passes of one token."""
     pass_tokens: float | None
     pass_sequences: float
     buffer: Buffer | None
@@ -110,6 +112,7 @@ def allocation(
         first_live=largest_live(running(graph, "first")),
         logits=held_logits(model, engine, precision) if isinstance(model, ModelSpec) else Live(),
         overallocation=engine.overallocation or 1.0,
+        token_by_token=engine.feeds_tokens(model.causal),
         pass_tokens=float(engine.pass_tokens) if engine.pass_tokens and generates else None,
         pass_sequences=float(engine.pass_sequences or 0) if generates else 0.0,
         buffer=_buffer(model, engine, precision, layout.tp) if isinstance(model, ModelSpec) else None,

@@ -82,7 +82,7 @@ def answer(request: Request) -> Estimate:
         machine=machine,
         request=request,
         workload=workload,
-        prefill=prefill(case.graph, machine, batch_size, input_len, prompts),
+        prefill=prefill(case.graph, machine, batch_size, input_len, prompts, case.allocation.token_by_token),
         decode=decode(case.graph, machine, batch_size * request.num_beams, input_len, output_len - 1.0),
         describe=summary,
         explain=shortfall,

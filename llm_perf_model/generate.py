@@ -102,19 +102,24 @@ def _per(ideal_s: Num, time_s: Num) -> Num:
     return ideal_s / np.where(time_s == 0.0, 1.0, time_s)
 
 
-def prefill(graph: Graph, machine: Machine, batch_size: Num, input_len: Num, copies: float = 1.0) -> Phase:
+def prefill(
+    graph: Graph, machine: Machine, batch_size: Num, input_len: Num, copies: float = 1.0, token_by_token: bool = False
+) -> Phase:
     """One pass over the prompts, each `copies` times, and what a request costs once.
 
-    An encoder passes over the prompts, each once; its decoder then over one token a copy.
+    An encoder passes over the prompts, each once; its decoder then over one token a copy. Token by token, the first
+    of a prompt finds an empty cache, and each other one is a decode step.
     """
     prompt, source = decoder_lengths(graph, input_len)
-    run = Run.single(Batch.uniform(batch_size * copies, prompt, 0.0, source))
+    sequences = batch_size * copies
+    first = Run.single(Batch.uniform(sequences, 1.0 if token_by_token else prompt, 0.0, source))
     encoder = running(graph, "encoder")
     if not encoder:
-        return Phase(graph, machine, (run,), machine.request_s)
+        others = decode(graph, machine, sequences, 1.0, prompt - 1.0).runs if token_by_token else ()
+        return Phase(graph, machine, (first, *others), machine.request_s)
     alone = replace(machine, layers_host_s=machine.encoder_host_s, step_s=0.0, sequence_s=0.0)  # no step of its own
     before = Phase(encoder, alone, (Run.single(Batch.uniform(batch_size, input_len, 0.0)),))
-    return Phase(running(graph, "first", "always"), machine, (run,), machine.request_s, before)
+    return Phase(running(graph, "first", "always"), machine, (first,), machine.request_s, before)
 
 
 def decode(graph: Graph, machine: Machine, batch_size: Num, input_len: Num, steps: Num) -> Phase:

@@ -141,7 +141,8 @@ def _moments(
     """Cache, live tensors and logits of each of `MOMENTS`, then those of an encoder's pass over `source` tokens."""
     prompts, sequences = batch_size * (a.beams if a.beam_cache == "copied" else 1.0), batch_size * a.beams
     kv_prefill, kv_decode = _kv_bytes(a, batch_size, prompt_len, output_len)
-    prompt = Batch.uniform(prompts, prompt_len, 0.0, source)
+    fed = (1.0, prompt_len - 1.0) if a.token_by_token else (prompt_len, 0.0)
+    prompt = Batch.uniform(prompts, *fed, source)
     step = Batch.uniform(sequences, 1.0, maximum(prompt_len + output_len - 2.0, 0.0), source)
     prefill_live, decode_live = (
         _live_bytes(a, live, pass_) for live, pass_ in (((*a.live, *a.first_live), prompt), (a.live, step))
@@ -156,7 +157,7 @@ def _moments(
         kv_prefill, kv_decode = kv_prefill + source_prefill, kv_decode + source_decode
         taken = kv_prefill if a.cache in {"contiguous", "paged"} else 0.0  # others hold nothing yet
         before = [(taken, _live_bytes(a, a.encoder_live, Batch.uniform(batch_size, source, 0.0)), 0.0)]
-    decodes = output_len > 1.0
+    decodes = a.token_by_token | (output_len > 1.0)  # the last token of such a prompt is a decode step
     return [
         (kv_prefill, prefill_live, 0.0),
         (kv_prefill, 0.0, prefill_logits),

@@ -283,6 +283,32 @@ def test_prefill_is_one_pass_over_the_prompts(case: Case, w: Lengths) -> None:
 
 
 @given(cases(), lengths())
+def test_a_prompt_read_token_by_token_is_the_sum_of_its_passes(case: Case, w: Lengths) -> None:
+    phase = prefill(case.graph, case.machine, w.batch_size, w.input_len, token_by_token=True)
+    passes = [Run.single(Batch.uniform(w.batch_size, 1.0, float(past))) for past in range(int(w.input_len))]
+    whole = totals(case.graph, case.machine, passes, case.machine.request_s)
+    for field in ("flops", "hbm_bytes", "comm_bytes", "start_s", "overhead_s", "time_s"):
+        assert getattr(phase.totals, field) == pytest.approx(getattr(whole, field), rel=1e-9), field
+    assert sum(run.steps for run in phase.runs) == w.input_len
+
+
+@given(cases(), st.lists(lengths(), min_size=2, max_size=4))
+def test_prompts_token_by_token_as_arrays_hold_what_scalars_give(case: Case, rows: list[Lengths]) -> None:
+    columns = [np.array(column) for column in zip(*rows, strict=True)]
+    array = prefill(case.graph, case.machine, *columns[:2], token_by_token=True).totals
+    for index, row in enumerate(rows):
+        scalar = prefill(case.graph, case.machine, *row[:2], token_by_token=True).totals
+        assert np.broadcast_to(array.time_s, len(rows))[index] == pytest.approx(scalar.time_s, rel=1e-12)
+
+
+def test_the_work_of_a_long_prompt_token_by_token_is_that_of_a_short_one() -> None:
+    """The number of runs depends on the kinks of the cost, not on the prompt."""
+    case = lpm.estimate("gpt3-350m").case
+    runs = [len(prefill(case.graph, case.machine, 4.0, length, True).runs) for length in (32.0, 32_768.0)]
+    assert runs[0] == runs[1] <= 3
+
+
+@given(cases(), lengths())
 def test_the_bound_is_the_largest_part(case: Case, w: Lengths) -> None:
     phase = prefill(case.graph, case.machine, w.batch_size, w.input_len)
     t = phase.totals

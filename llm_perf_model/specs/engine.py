@@ -26,6 +26,9 @@ BeamCache = Literal["copied", "own", "shared"]
 """How the beams of a search keep their caches: prompts are repeated and the cache is gathered anew in each step;
 each beam has a cache of its own, found by an index; beams share the blocks of the prompt."""
 
+PromptPass = Literal["one_pass", "token_by_token"]
+"""How a prompt is read: all its tokens in one pass, or each in a pass of its own, as in a decode step."""
+
 PassName = Literal["layernorm", "rmsnorm", "rotary", "position_bias", "layout", "logits"] | Activation
 
 
@@ -138,6 +141,8 @@ class EngineSpec(CoefficientSpec):
     concat_values_per_clock_per_sm: Positive | None = None
     """Values that the kernel of a concatenation copies, whatever their width."""
 
+    prefill: PromptPass = "one_pass"
+    """How the prompts of a model that generates are read; an encoder takes one pass in any engine."""
     logits: Literal["last", "all"]
     fused: frozenset[Fusion] = frozenset()
     """Passes over activations that ride on a neighbouring kernel."""
@@ -156,6 +161,10 @@ class EngineSpec(CoefficientSpec):
     def cache_of(self, position: str) -> Cache:
         """How it keeps the cache of a model with that position scheme."""
         return "concatenated" if position in self.concatenated_positions else self.cache
+
+    def feeds_tokens(self, causal: bool) -> bool:
+        """Whether it reads the prompts of a model token by token."""
+        return causal and self.prefill == "token_by_token"
 
     @staticmethod
     def concatenates(cache: Cache) -> bool:
