@@ -121,7 +121,8 @@ def _rows(count: int) -> str:
 def _unused(validation: Validation) -> list[str]:
     """A line for each reason why rows were not used."""
     reasons = Counter(item.reason for item in validation.unmapped)
-    reasons.update("memory or energy, not a time" for item in validation.scores if not item.mapped.is_time)
+    others = [item.mapped for item in validation.scores if not item.mapped.is_time]
+    reasons.update("memory or energy, not a time" if item.baseline is None else "a ratio" for item in others)
     reasons.update("an exchange" for item in validation.operators if item.row.family == "collective")
     return [f"{_rows(rows)} not used: {reason}" for reason, rows in reasons.most_common()]
 

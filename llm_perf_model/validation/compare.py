@@ -22,6 +22,8 @@ from .unmappable import UnmappableError
 
 BATCH_BANDS: Final = ((1, "1"), (8, "2-8"), (64, "9-64"), (512, "65-512"))
 _UNCLEAR_SHARE: Final = 0.4
+_EVEN: Final = 0.005
+"""A ratio that rounds to 1.00 has no direction."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,13 @@ class Score(Compared):
 
     mapped: Mapped
     blame: str
+
+    @property
+    def direction_right(self) -> bool | None:
+        """Whether a ratio lies on the measured side of 1; None where it is no ratio, or was measured at 1.00."""
+        if self.mapped.baseline is None or abs(self.measured - 1.0) < _EVEN:
+            return None
+        return (self.estimated > 1.0) == (self.measured > 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,11 +119,15 @@ def operator_scores(rows: Iterable[Timed]) -> Iterator[OperatorScore]:
 
 
 def score(record: Record, mapped: Mapped, engine: EngineSpec | None = None) -> Score:
-    """One record beside its estimate; `engine` replaces the mapped one (a refit)."""
-    request = dict(mapped.request) | ({"engine": engine} if engine is not None else {})
-    estimate = answer(Request.of(request))
+    """One record beside its estimate; `engine` replaces the mapped one, of a ratio the baseline (a refit)."""
     if record.value is None or record.value <= 0.0:
         raise UnmappableError("the recorded value is not a positive number")
+    replaced: dict[str, Any] = {} if engine is None else {"engine": engine}
+    if mapped.baseline is not None:
+        times = (mapped.baseline.request | replaced, mapped.request)
+        over, own = (float(mapped.read(answer(Request.of(request)))) for request in times)
+        return Score(record, over / own, mapped, "unknown")
+    estimate = answer(Request.of(dict(mapped.request) | replaced))
     blame = _blame(estimate, mapped.phase) if mapped.is_time else "unknown"
     return Score(record, float(mapped.read(estimate)), mapped, blame)
 
@@ -169,8 +182,10 @@ def batch_band(score: Score) -> str:
 
 
 def engine_of(score: Score) -> str:
-    """The engine file that a score was estimated with, and whether it only stands in."""
-    return score.mapped.engine + (" (stand-in)" if score.mapped.fallback else "")
+    """The engine file that a score was estimated with, and whether it only stands in; of a ratio both."""
+    baseline = score.mapped.baseline
+    names = [(score.mapped.engine, score.mapped.fallback), *([(baseline.engine, baseline.fallback)] if baseline else [])]
+    return " over ".join(name + (" (stand-in)" if fallback else "") for name, fallback in names)
 
 
 GROUPINGS: Final[dict[str, Callable[[Score], str]]] = {

@@ -118,11 +118,21 @@ def fitted_rows(validation: Validation, engine: EngineSpec) -> list[Score]:
         return [row for other in others if other.kind == engine.kind for row in fitted_rows(validation, other)]
     chosen: dict[tuple[tuple[object, ...], str], Score] = {}
     for item in validation.scores:
-        if item.mapped.engine == engine.name and item.mapped.is_time and not item.mapped.fallback:
-            run = (item.record.engine, *sorted(item.mapped.request.items()))
+        if _fixes(item, engine):
+            asked = item.mapped.baseline or item.mapped
+            run = (item.record.engine, *sorted(asked.request.items()))
             chosen.setdefault((run, item.mapped.phase), item)
     phased = {run for run, phase in chosen if phase != "whole"}
     return [item for (run, phase), item in chosen.items() if phase != "whole" or run not in phased]
+
+
+def _fixes(item: Score, engine: EngineSpec) -> bool:
+    """Whether a row fixes an engine's coefficients: its own times, and ratios over it where its file names them."""
+    mapped = item.mapped
+    if mapped.baseline is None:
+        return mapped.engine == engine.name and mapped.is_time and not mapped.fallback
+    named = any(item.record.file in source for fit in engine.fits for source in fit.records)
+    return named and mapped.baseline.engine == engine.name and not mapped.baseline.fallback
 
 
 def _rates(validation: Validation, by: str) -> Iterator[CrossValidation]:

@@ -18,6 +18,7 @@ from ..specs.model import ModelSpec
 from ..specs.network import NetworkSpec
 from ..split import split_allocated_bytes
 from .conventions import convention
+from .ratios import RATIO, unstated
 from .records import Record
 from .unmappable import UnmappableError
 
@@ -51,7 +52,6 @@ ENERGY_METRICS: Final[Mapping[str, Reader]] = {
 """Metric word -> the energy or the power of an estimate that it names."""
 
 _UNSCORED: Final = {
-    "speedup_ratio": "a ratio of two engines, not a time",
     "f1_score": "accuracy is not a figure of speed or memory",
     "train_step_ms": "training is not modelled",
     "end_latency_ms": "the source does not state the output length of this figure",
@@ -95,7 +95,9 @@ class Mapped:
     engine: str
     fallback: bool
     phase: str
-    """prefill, decode or whole; empty for memory and energy."""
+    """prefill, decode or whole; empty for memory, energy and ratios."""
+    baseline: Asked | None = None
+    """The same run under the engine that a ratio compares with; None: nothing is divided."""
 
     @property
     def is_time(self) -> bool:
@@ -113,6 +115,8 @@ def map_record(record: Record, engine: str | None = None) -> Mapped:
         raise UnmappableError("another tool's estimate, not a measurement")
     if record.metric in _UNSCORED:
         raise UnmappableError(_UNSCORED[record.metric])
+    if record.metric == RATIO:
+        return _map_ratio(record, engine)
     mapped = request_of(record, engine)
     if record.outcome != "ok":
         raise UnmappableError(_FAILED[record.outcome])
@@ -123,15 +127,31 @@ def map_record(record: Record, engine: str | None = None) -> Mapped:
     return Mapped(mapped.request, read, mapped.engine, mapped.fallback, phase)
 
 
+def _map_ratio(record: Record, engine: str | None = None) -> Mapped:
+    """The request of a ratio's engine and that of its baseline, which differ in the engine only.
+
+    Raises:
+        UnmappableError: with everything that the source leaves open.
+    """
+    missing = unstated(record)
+    if missing:
+        raise UnmappableError(f"a ratio of two engines, whose source does not state {', '.join(missing)}")
+    mapped, named = request_of(record, engine), record.extra["baseline"]
+    runs_as, fallback = engine_for(str(convention(record).get("baseline_runs_as", named)))
+    _check_unit(record)
+    baseline = Asked({**mapped.request, "engine": runs_as}, runs_as, fallback)
+    return Mapped(mapped.request, lambda e: e.total_s, mapped.engine, mapped.fallback, "", baseline)
+
+
 def request_of(record: Record, engine: str | None = None) -> Asked:
     """What a record's run asks of the model, whatever was measured of it and whether it ran.
 
     Raises:
         UnmappableError: with the reason.
     """
-    model = _resolve("model", record.model, ModelSpec, NetworkSpec)
-    gpu = _resolve("device", record.device, GpuSpec).name
     rules = convention(record)
+    model = _resolve("model", str(rules.get("model_of_method", record.model)), ModelSpec, NetworkSpec)
+    gpu = _resolve("device", str(rules.get("device_of_method", record.device)), GpuSpec).name
     runs_as, fallback = (engine, False) if engine else engine_for(str(rules.get("runs_as", record.engine)))
     request: dict[str, Any] = {"model": model.name, "gpu": gpu, "engine": runs_as, "precision": _precision(record)}
     request |= _samples(record) if isinstance(model, NetworkSpec) else _workload(record)
@@ -148,6 +168,8 @@ def _check_unit(record: Record) -> None:
         wanted = "W" if metric == "avg_power_w" else "J"
     elif metric in MEMORY_METRICS:
         wanted = "B"
+    elif metric == RATIO:
+        wanted = "1"
     else:
         wanted = "tokens/s" if "tok_s" in metric else "s"
     if record.unit != wanted:
@@ -203,13 +225,15 @@ def _samples(record: Record) -> dict[str, Any]:
 def _workload(record: Record) -> dict[str, Any]:
     rules = convention(record)
     running = record.extra.get(rules.get("batch_of", ""))
-    batch = record.batch if running is None else max(round(running), 1)
+    stated = record.batch or rules.get("batch_of_method")
+    batch = stated if running is None else max(round(running), 1)
     if batch is None:
         raise UnmappableError("the source states no batch")
     input_len = record.input_len or rules.get("input_len_of_method")
     if input_len is None:
         raise UnmappableError("the source states no input length")
-    output_len = max(record.output_len or rules.get("output_len_of_method", 1), 1)
+    rest = rules["sequence_len_of_method"] - input_len if "sequence_len_of_method" in rules else 1
+    output_len = max(record.output_len or rules.get("output_len_of_method", rest), 1)
     if rules.get("output_len") == "decode_steps" or "decode_steps" in record.extra:
         output_len = (record.output_len or 0) + 1
     if rules.get("input_len") == "half":

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import Any, Protocol
 
 from ..report.document import Report, Table
-from .compare import GROUPINGS, OPERATOR_GROUPINGS, Errors, Validation, errors_by, per_row
+from .compare import GROUPINGS, OPERATOR_GROUPINGS, Errors, Score, Validation, engine_of, errors_by, per_row
 from .outcomes import Outcome
 from .records import Problem
 
@@ -35,7 +35,7 @@ class Crossed(Protocol):
 def report(validation: Validation, crossed: Sequence[Crossed] = ()) -> Report:
     """Tables by source, metric, engine, device and batch; what was left out of a fit; what has no estimate."""
     times = [item for item in validation.scores if item.mapped.is_time]
-    others = [item for item in validation.scores if not item.mapped.is_time]
+    others = [item for item in validation.scores if not (item.mapped.is_time or item.mapped.baseline)]
     tables = [
         _errors(f"times and rates by {name}", name, errors_by(times, group))
         for name, group in GROUPINGS.items()
@@ -46,6 +46,8 @@ def report(validation: Validation, crossed: Sequence[Crossed] = ()) -> Report:
         for name in ("source", "metric", "engine")
         if others
     ]
+    if _ratios(validation):
+        tables.append(_directions(_ratios(validation)))
     if validation.outcomes:
         tables.append(_outcomes(validation))
     blamed = Counter(item.blame for item in times)
@@ -68,6 +70,30 @@ def report(validation: Validation, crossed: Sequence[Crossed] = ()) -> Report:
         _data(validation, crossed),
         per_row(validation),
     )
+
+
+def _ratios(validation: Validation) -> list[Score]:
+    """The scores of ratios of two engines."""
+    return [item for item in validation.scores if item.mapped.baseline is not None]
+
+
+def _ratio_group(item: Score) -> str:
+    return f"{engine_of(item)}, {item.mapped.request['gpu']}"
+
+
+def _told(items: Sequence[Score]) -> dict[str, int]:
+    """How many measured ratios have a direction, and how many of these the estimates tell."""
+    told = [item.direction_right for item in items if item.direction_right is not None]
+    return {"directions": len(told), "directions_right": sum(told)}
+
+
+def _directions(ratios: Sequence[Score]) -> Table:
+    """Errors of speed-ups by engines and device, and on how many an estimate is on the same side of 1."""
+    rows = []
+    for errors in errors_by(ratios, _ratio_group):
+        told = _told([item for item in ratios if _ratio_group(item) == errors.group])
+        rows.append((errors.group, f"{told['directions_right']} of {told['directions']}", *_figures(errors)))
+    return Table(("engine over baseline, device", "direction right", *_COLUMNS), tuple(rows), "speed-up ratios")
 
 
 def _reasons(validation: Validation) -> list[Table]:
@@ -138,7 +164,8 @@ def _left_out_groups(crossed: Sequence[Crossed]) -> list[Table]:
 
 def _data(validation: Validation, crossed: Sequence[Crossed]) -> dict[str, Any]:
     times = [item for item in validation.scores if item.mapped.is_time]
-    others = [item for item in validation.scores if not item.mapped.is_time]
+    others = [item for item in validation.scores if not (item.mapped.is_time or item.mapped.baseline)]
+    ratios = _ratios(validation)
     return {
         "scored": len(validation.scores),
         "operators_scored": len(validation.operators),
@@ -146,6 +173,8 @@ def _data(validation: Validation, crossed: Sequence[Crossed]) -> dict[str, Any]:
         "runs_that_fit": {"right": sum(x.right for x in validation.outcomes), "n": len(validation.outcomes)},
         "problems": [str(problem) for problem in validation.problems],
         "errors": {name: [asdict(row) for row in errors_by(times, group)] for name, group in GROUPINGS.items()},
+        "ratios": [asdict(row) for row in errors_by(ratios, _ratio_group)],
+        "ratios_told": _told(ratios),
         "memory_and_energy": [asdict(row) for row in errors_by(others, GROUPINGS["metric"])],
         "cross_validation": [
             {

@@ -1,0 +1,38 @@
+"""Ratios of two engines: what both runs need, and what of it a source leaves open."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ..errors import UnknownNameError
+from ..specs.catalog import load
+from ..specs.model import ModelSpec
+from .conventions import convention
+from .records import Record
+
+RATIO: Final = "speedup_ratio"
+"""Metric word of the time of another engine, the baseline, over the time of the one that the record names."""
+
+
+def unstated(record: Record) -> list[str]:
+    """What neither the record nor a convention states of the two runs."""
+    rules = convention(record)
+    lengths = (record.output_len, rules.get("sequence_len_of_method"), rules.get("output_len_of_method"))
+    stated = {
+        "the baseline": record.extra.get("baseline"),
+        "the device": record.device or rules.get("device_of_method"),
+        "the size of the model": rules.get("model_of_method") or _known(record.model),
+        "the precision": record.w_dtype or rules.get("precision"),
+        "the batch": record.batch or rules.get("batch_of_method"),
+        "the input length": record.input_len or rules.get("input_len_of_method"),
+        "the output length": next((length for length in lengths if length is not None), None),
+    }
+    return [name for name, value in stated.items() if value in {None, ""}]
+
+
+def _known(model: str) -> str | None:
+    """The model of the catalogue that a record names, None where it names a family or a shape."""
+    try:
+        return load(ModelSpec, model).name if model else None
+    except UnknownNameError:
+        return None
