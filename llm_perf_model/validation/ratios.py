@@ -17,7 +17,8 @@ RATIO: Final = "speedup_ratio"
 def unstated(record: Record) -> list[str]:
     """What neither the record nor a convention states of the two runs."""
     rules = convention(record)
-    lengths = (record.output_len, rules.get("sequence_len_of_method"), rules.get("output_len_of_method"))
+    room = max(rules.get("sequence_len_of_method", 0) - (record.input_len or 0), 0) or None
+    lengths = (record.output_len, rules.get("output_len_of_method"), room)
     stated = {
         "the baseline": record.extra.get("baseline"),
         "the device": record.device or rules.get("device_of_method"),
