@@ -12,6 +12,8 @@ import pytest
 import llm_perf_model as lpm
 from llm_perf_model.specs.catalog import data_folder, load
 from llm_perf_model.specs.engine import EngineSpec
+from llm_perf_model.specs.gpu import GpuSpec
+from llm_perf_model.specs.model import ModelSpec
 from llm_perf_model.specs.precision import PrecisionSpec
 from llm_perf_model.specs.request import CONVENTIONS
 from llm_perf_model.split import split_allocated_bytes
@@ -27,7 +29,8 @@ Set = Callable[..., None]
 SHIPPED: list[Rule] = json.loads((data_folder("records") / "conventions.json").read_bytes())
 SAID = {
     "output_len", "total", "input_len", "input_len_of_method", "output_len_of_method", "kv_len", "mask", "runs_as",
-    "values", "rotation", "launch_s", "least_s", "unfitted", "layout", "precision", "memory", "energy", "batch_of",
+    "values", "rotation", "model_of_method", "device_of_method", "batch_of_method", "sequence_len_of_method",
+    "baseline_runs_as", "launch_s", "least_s", "unfitted", "layout", "precision", "memory", "energy", "batch_of",
 }  # fmt: skip
 """What a rule may say."""
 
@@ -171,11 +174,18 @@ def test_a_rule_that_ships_can_be_read(rule: Rule) -> None:
         re.compile(rule.get(key, ""))
     if "runs_as" in rule:
         assert load(EngineSpec, rule["runs_as"]).name == rule["runs_as"]
+    if "baseline_runs_as" in rule:
+        assert load(EngineSpec, rule["baseline_runs_as"]).name == rule["baseline_runs_as"]
+    if "model_of_method" in rule:
+        assert load(ModelSpec, rule["model_of_method"]).name == rule["model_of_method"]
+    if "device_of_method" in rule:
+        assert load(GpuSpec, rule["device_of_method"]).name == rule["device_of_method"]
     if "precision" in rule:
         assert load(PrecisionSpec, rule["precision"]).name == rule["precision"]
     assert rule.get("memory", "allocated") in {"allocated", "elsewhere", "incomplete"}
     assert rule.get("energy", "power") in CONVENTIONS
-    assert rule.get("input_len_of_method", 1) >= 1
+    for length in ("input_len_of_method", "output_len_of_method", "sequence_len_of_method", "batch_of_method"):
+        assert rule.get(length, 1) >= 1
     for added in ("launch_s", "least_s"):
         assert 0.0 <= rule.get(added, 0.0) < 1e-4
 

@@ -183,9 +183,8 @@ def batch_band(score: Score) -> str:
 
 def engine_of(score: Score) -> str:
     """The engine file that a score was estimated with, and whether it only stands in; of a ratio both."""
-    baseline = score.mapped.baseline
-    names = [(score.mapped.engine, score.mapped.fallback), *([(baseline.engine, baseline.fallback)] if baseline else [])]
-    return " over ".join(name + (" (stand-in)" if fallback else "") for name, fallback in names)
+    asked = (score.mapped, score.mapped.baseline)
+    return " over ".join(run.engine + (" (stand-in)" if run.fallback else "") for run in asked if run is not None)
 
 
 GROUPINGS: Final[dict[str, Callable[[Score], str]]] = {
