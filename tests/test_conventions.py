@@ -30,7 +30,8 @@ SHIPPED: list[Rule] = json.loads((data_folder("records") / "conventions.json").r
 SAID = {
     "output_len", "total", "input_len", "input_len_of_method", "output_len_of_method", "kv_len", "mask", "runs_as",
     "values", "rotation", "model_of_method", "device_of_method", "batch_of_method", "sequence_len_of_method",
-    "baseline_runs_as", "launch_s", "least_s", "unfitted", "layout", "precision", "memory", "energy", "batch_of",
+    "baseline_runs_as", "unstated", "launch_s", "least_s", "unfitted", "layout", "precision", "memory", "energy",
+    "batch_of",
 }  # fmt: skip
 """What a rule may say."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,14 +10,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import llm_perf_model as lpm
+from llm_perf_model.specs.catalog import load
+from llm_perf_model.specs.engine import EngineSpec
 from llm_perf_model.validation.calibrate import calibrate
-from llm_perf_model.validation.compare import Score, score, validate_records
+from llm_perf_model.validation.compare import Score, engine_of, errors_by, score, validate_records
 from llm_perf_model.validation.mapping import UnmappableError, map_record
+from llm_perf_model.validation.ratios import unstated
 from llm_perf_model.validation.records import Record, files, read
 from llm_perf_model.validation.tables import report
 
 from .rows import record
 
+VERSION = "the version of FasterTransformer"
 ENGINES = st.sampled_from(["eet", "fastertransformer", "fairseq", "hf-eager", "ideal", "lightseq"])
 
 
@@ -98,13 +103,22 @@ def test_a_ratio_names_everything_that_its_source_leaves_open(changes: dict[str,
     assert str(caught.value) == f"a ratio of two engines, whose source does not state {missing}"
 
 
-def test_a_baseline_without_a_file_and_a_ratio_with_a_unit_are_refused() -> None:
-    with pytest.raises(UnmappableError, match="no engine is called 'zork'|stand"):
-        mapped = map_record(ratio(extra={"baseline": "zork"}))
-        assert mapped.baseline is not None
-        assert mapped.baseline.fallback
-        raise UnmappableError("only a stand-in")
-    with pytest.raises(UnmappableError, match="^metric 'speedup_ratio' is in 1, but the unit of the row stands for s$"):
+def test_a_network_needs_no_lengths() -> None:
+    row = ratio(model="resnet50", engine="pytorch", extra={"baseline": "tensorrt"}, input_len=None, output_len=None)
+    assert unstated(row) == []
+    assert unstated(replace(row, batch=None)) == ["the batch"]
+
+
+def test_a_baseline_without_a_file_has_a_stand_in_and_says_so() -> None:
+    item = scored(ratio(extra={"baseline": "zork"}))
+    assert item.mapped.baseline is not None
+    assert item.mapped.baseline.fallback
+    assert engine_of(item) == f"eet over {item.mapped.baseline.engine} (stand-in)"
+
+
+def test_a_ratio_with_a_unit_is_refused() -> None:
+    message = r"^metric 'speedup_ratio' is in 1, but the unit of the row stands for s$"
+    with pytest.raises(UnmappableError, match=message):
         map_record(ratio(unit="s"))
 
 
@@ -113,13 +127,12 @@ def test_every_row_of_the_charts_is_scored_or_listed() -> None:
     validation = validate_records(rows)
     assert len(rows) == 93
     assert len(validation.scores) + len(validation.unmapped) == 93
+    unknown = "the size of the model, the precision, "
     assert {(item.record.line, item.reason.partition("state ")[2]) for item in validation.unmapped} == {
         *((line, "the output length") for line in (34, 40)),  # the prompt fills the sequence
-        *((line, "the size of the model, the precision, the batch, the output length") for line in range(42, 56)),
-        *(
-            (line, "the size of the model, the precision, the batch, the input length, the output length")
-            for line in range(56, 70)
-        ),
+        *((line, f"{unknown}the batch, the output length, {VERSION}") for line in range(42, 56)),
+        *((line, f"{unknown}the batch, the input length, the output length, {VERSION}") for line in range(56, 70)),
+        *((line, unknown + VERSION) for line in range(70, 80)),
     }
 
 
@@ -144,12 +157,31 @@ def test_golden_rows(line: int) -> None:
     assert abs(scored(row).error) <= bound
 
 
-def test_estimates_tell_every_direction_of_text_generation() -> None:
-    """Encoders over FasterTransformer are not told: the estimates know no difference."""
+def test_estimates_tell_every_direction() -> None:
     ratios = [item for item in validate_records(charts()).scores if item.mapped.baseline]
-    generated = [item for item in ratios if item.record.output_len is None]
-    assert len(generated) == 38
-    assert all(item.direction_right for item in generated)
+    assert len(ratios) == 44
+    assert all(item.direction_right for item in ratios)
+
+
+def test_every_chart_is_within_a_fifth_in_the_median() -> None:
+    for errors in errors_by(validate_records(charts()).scores, engine_of):
+        assert errors.median <= (0.15 if "over" not in errors.group else 0.2), errors.group
+
+
+def test_eight_bit_layers_of_seven_products_take_seven_quarters_of_those_of_four() -> None:
+    llama, bloom = (load(EngineSpec, name).layer_s for name in ("hf-bitsandbytes-llama", "hf-bitsandbytes"))
+    assert llama == pytest.approx(7 / 4 * bloom, rel=1e-3)
+
+
+QUANTISED = [("hf-bitsandbytes-llama", "llm-int8"), ("hf-gptq", "w4a16"), ("eet-2", "w8a16")]
+
+
+@pytest.mark.parametrize("batch", [1, 2, 4])
+@pytest.mark.parametrize(("engine", "precision"), QUANTISED)
+def test_quantised_llama_13b_fits_on_the_card_of_its_chart(engine: str, precision: str, batch: int) -> None:
+    asked = {"gpu": "rtx-3090", "engine": engine, "batch_size": batch, "input_len": 1024, "output_len": 50}
+    assert lpm.estimate("llama-13b", precision=precision, **asked).fits
+    assert not lpm.estimate("llama-13b", precision="w16a16", **asked).fits
 
 
 def test_the_charts_over_prompts_rise_because_prompts_are_read_token_by_token() -> None:
@@ -174,9 +206,6 @@ def test_the_report_has_errors_and_directions_of_ratios_apart_from_times() -> No
 
 
 def test_a_calibration_uses_no_ratio() -> None:
-    from llm_perf_model.specs.catalog import load
-    from llm_perf_model.specs.engine import EngineSpec
-
     rows = [record(engine="eet", value=0.1 * n, input_len=256 * n) for n in (1, 2, 3)]
     made = calibrate(validate_records([*rows, ratio()]), load(EngineSpec, "generic-fused"), "own", "own", ["test"])
     assert made.rows == 3
