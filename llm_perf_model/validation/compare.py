@@ -124,7 +124,7 @@ def score(record: Record, mapped: Mapped, engine: EngineSpec | None = None) -> S
         raise UnmappableError("the recorded value is not a positive number")
     replaced: dict[str, Any] = {} if engine is None else {"engine": engine}
     if mapped.baseline is not None:
-        times = (mapped.baseline.request | replaced, mapped.request)
+        times = (dict(mapped.baseline.request) | replaced, mapped.request)
         over, own = (float(mapped.read(answer(Request.of(request)))) for request in times)
         return Score(record, over / own, mapped, "unknown")
     estimate = answer(Request.of(dict(mapped.request) | replaced))
