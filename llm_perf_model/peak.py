@@ -141,8 +141,8 @@ def _moments(
     """Cache, live tensors and logits of each of `MOMENTS`, then those of an encoder's pass over `source` tokens."""
     prompts, sequences = batch_size * (a.beams if a.beam_cache == "copied" else 1.0), batch_size * a.beams
     kv_prefill, kv_decode = _kv_bytes(a, batch_size, prompt_len, output_len)
-    fed = (1.0, prompt_len - 1.0) if a.token_by_token else (prompt_len, 0.0)
-    prompt = Batch.uniform(prompts, *fed, source)
+    fed, past = (1.0, prompt_len - 1.0) if a.token_by_token else (prompt_len, 0.0)
+    prompt = Batch.uniform(prompts, fed, past, source)
     step = Batch.uniform(sequences, 1.0, maximum(prompt_len + output_len - 2.0, 0.0), source)
     prefill_live, decode_live = (
         _live_bytes(a, live, pass_) for live, pass_ in (((*a.live, *a.first_live), prompt), (a.live, step))
