@@ -185,6 +185,10 @@ class _Units:
         """An efficiency of arithmetic under this engine's kernels, or under a `ratio` of its own."""
         return min(efficiency * (ratio or self.engine.compute_ratio or 1.0), 1.0)
 
+    def ratio(self, peak: Peak) -> float | None:
+        """The engine's own ratio of products on a unit."""
+        return None if peak.startswith("tensor_") else self.engine.vector_ratio
+
     def capped(self, efficiency: float) -> float:
         """An efficiency of memory under this engine's kernels."""
         return min(efficiency * (self.engine.memory_ratio or 1.0), 1.0)
@@ -217,7 +221,7 @@ class _Units:
         """What a block of products on one unit reaches."""
         gemm, cycles_per_s = self.gemm(peak), self.gpu.boost_hz
         return BlockRate(
-            self.gpu.peak_flops_per_s[peak] / self.gpu.sms * self.computed(scheme.compute_efficiency),
+            self.gpu.peak_flops_per_s[peak] / self.gpu.sms * self.computed(scheme.compute_efficiency, self.ratio(peak)),
             gemm.load_bytes_per_cycle * cycles_per_s,
             (scheme.depth_cycles or 0.0) / cycles_per_s,
             gemm.wave_s,

@@ -80,6 +80,8 @@ class EngineSpec(CoefficientSpec):
     kernel_start_s: NonNegative | None = None
     compute_ratio: Positive | None = None
     """Arithmetic rate of this engine's kernels over the generation's; None: the same."""
+    vector_ratio: Positive | None = None
+    """Arithmetic rate of its products on units without tensor cores over the generation's; None: as `compute_ratio`."""
     convolution_ratio: Positive | None = None
     """Arithmetic rate of this engine's convolutions over the generation's; None: as `compute_ratio`."""
     convolution_columns: Count | None = None
