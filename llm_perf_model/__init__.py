@@ -41,6 +41,7 @@ from .specs.price import PriceSpec, TariffSpec
 from .specs.workload import WorkloadSpec
 
 if _TYPE_CHECKING:
+    from .importers.onnx import import_onnx
     from .validation.run import calibrate, validate
 
 __version__ = "0.1.0"
@@ -73,6 +74,7 @@ __all__ = [
     "engines",
     "estimate",
     "gpus",
+    "import_onnx",
     "kernels",
     "links",
     "memory",
@@ -92,4 +94,8 @@ def __getattr__(name: str) -> object:
         from .validation import run
 
         return getattr(run, name)
+    if name == "import_onnx":
+        from .importers import onnx
+
+        return onnx.import_onnx
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

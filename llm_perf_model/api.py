@@ -196,7 +196,7 @@ def _make(
     input_shape: Shape | None,
 ) -> Case:
     return make_case(
-        _model_of(model),
+        _model_of(model, input_shape),
         _spec(GpuSpec, gpu),
         _spec(EngineSpec, engine),
         _spec(PrecisionSpec, precision),
@@ -207,10 +207,14 @@ def _make(
     )
 
 
-def _model_of(value: str | AnyModel) -> AnyModel:
+def _model_of(value: str | AnyModel, input_shape: Shape | None) -> AnyModel:
     """The model or the network that a name, an alias or a path stands for."""
     if not isinstance(value, str):
         return value
+    if value.endswith(".onnx"):
+        from .importers.onnx import import_onnx
+
+        return import_onnx(value, input_shape=input_shape)
     try:
         return load(ModelSpec, value)
     except UnknownNameError as failure:

@@ -225,6 +225,36 @@ def calibrate(
     return _finish(report, form, None)
 
 
+def import_onnx(
+    path: str | None = None,
+    name: str | None = None,
+    input_shape: Any = None,
+    output: str | None = None,
+    format: str = "text",
+) -> Report:
+    """The layers of a network in an ONNX file, and a network file of them.
+
+    Args:
+        path: the ONNX file; of its weights only the shapes are read
+        name: name of the network (default: that of the file)
+        input_shape: shape of a sample, as 3,224,224, where the file leaves sizes open
+        output: network file to write
+        format: text (the layers), json (the network file), csv or markdown
+    """
+    from .importers.file import file_of, report_of
+    from .importers.onnx import import_onnx as imported
+
+    if path is None or isinstance(path, bool):
+        raise RequestError("path: is missing; give an ONNX file")
+    shape = None if input_shape is None else Request.of({"model": "", "input_shape": input_shape}).input_shape
+    network = imported(str(path), _word("name", name), shape)
+    report = report_of(network)
+    if output is not None:
+        write_text(_file("output", output), file_of(network))
+        report = replace(report, notes=(*report.notes, f"written: {output}"))
+    return _finish(report, format, None)
+
+
 COMMANDS: dict[str, Callable[..., Report]] = {
     "infer": infer,
     "memory": memory,
@@ -232,6 +262,7 @@ COMMANDS: dict[str, Callable[..., Report]] = {
     "show": show,
     "validate": validate,
     "calibrate": calibrate,
+    "import_onnx": import_onnx,
 }
 
 

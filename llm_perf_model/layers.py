@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from math import prod
 from typing import assert_never
@@ -26,15 +26,19 @@ from .specs.layer import (
     Layer,
     LayerNorm,
     OneStep,
+    Parallel,
     PatchEmbedding,
     Pool,
     Recurrent,
     Repeat,
     Residual,
     Rows,
+    Separate,
     Shape,
+    Softmax,
     SqueezeExcite,
     pair,
+    shape_after,
 )
 from .specs.network import NetworkSpec
 from .specs.precision import PrecisionSpec
@@ -89,23 +93,27 @@ class _Builder:
                 return
             case PatchEmbedding():
                 yield from self._patches(layer, shape)
-            case Dense() | LayerNorm() | Attention() | Recurrent():
+            case Dense() | LayerNorm() | Softmax() | Attention() | Recurrent():
                 yield from self._of_features(layer, shape)
+            case Separate():
+                yield from self._separate(layer, shape)
             case Residual():
                 yield from self._residual(layer, shape)
+            case Parallel():
+                yield from self._parallel(layer, shape)
             case Repeat():
                 for node in self.layers(layer.body, shape, "body."):
                     yield replace(node, count=layer.count * node.count)
             case never:
                 assert_never(never)
 
-    def _of_features(self, layer: Dense | LayerNorm | Attention | Recurrent, shape: Shape) -> Iterator[Node]:
+    def _of_features(self, layer: Dense | LayerNorm | Softmax | Attention | Recurrent, shape: Shape) -> Iterator[Node]:
         """What takes the features of each step of a sequence."""
         match layer:
             case Dense():
                 yield from self._dense("linear", shape, layer)
-            case LayerNorm():
-                yield self._layer_norm(layer, shape)
+            case LayerNorm() | Softmax():
+                yield self._over_features(layer, shape)
             case Attention():
                 yield from self._attention(layer, shape)
             case Recurrent():
@@ -113,8 +121,11 @@ class _Builder:
             case never:
                 assert_never(never)
 
-    def _pass(self, name: str, values: float, tensors: float, role: Role = "pass") -> Node:
-        return Node(name, role, Elementwise(values, tensors, self.precision.activation_bytes))
+    def _pass(self, name: str, values: float, tensors: float, role: Role = "pass", weights: float = 0.0) -> Node:
+        op = Elementwise(values, tensors, self.precision.activation_bytes)
+        if weights:
+            op = replace(op, weights=weights, weight_bytes=self.precision.weight_bytes)
+        return Node(name, role, op)
 
     def _following(self, values: float, norm: bool, activation: str | None) -> Iterator[Node]:
         """A norm and an activation, where they have kernels of their own, or one together."""
@@ -166,18 +177,22 @@ class _Builder:
         yield Node(name, "dense", op, steps=steps)
         yield from self._following(steps * layer.features, False, layer.activation)
 
-    def _layer_norm(self, layer: LayerNorm, shape: Shape) -> Node:
-        """A pass with one block a step, or a place of a map."""
-        p, width = self.precision, float(shape[0] if len(shape) == 3 else shape[-1])
+    def _over_features(self, layer: LayerNorm | Softmax, shape: Shape) -> Node:
+        """A pass with one block a step, or a place of a map; a norm keeps a scale and a shift."""
+        p, width = self.precision, _width(shape)
+        weights = (1.0 + layer.bias) * width if isinstance(layer, LayerNorm) else 0.0
         op = Elementwise(
-            width,
-            2.0,
-            p.activation_bytes,
-            weights=(1.0 + layer.bias) * width,
-            weight_bytes=p.weight_bytes,
-            touches=NORM_TOUCHES,
+            width, 2.0, p.activation_bytes, weights=weights, weight_bytes=p.weight_bytes, touches=NORM_TOUCHES
         )
         return Node(layer.kind, "norm", op, steps=prod(shape) / width)
+
+    def _separate(self, layer: Separate, shape: Shape) -> Iterator[Node]:
+        """Kernels of their own with every engine, since no product goes before; one where the engine joins them."""
+        names = [name for name in ("norm" * layer.norm, layer.activation) if name]
+        weights = 2.0 * _width(shape) * layer.norm
+        joined = self.fused or "pointwise" in self.engine.fused
+        for number, name in enumerate(["_".join(names)] if joined else names):
+            yield self._pass(name, float(prod(shape)), 2.0, weights=0.0 if number else weights)
 
     def _attention(self, layer: Attention, shape: Shape) -> Iterator[Node]:
         """One product for queries, keys and values, the scores as in a transformer without a mask, a product."""
@@ -232,16 +247,40 @@ class _Builder:
         yield self._pass("scale", float(prod(shape)), 2.0)
 
     def _residual(self, layer: Residual, shape: Shape) -> Iterator[Node]:
-        made = float(prod(layer.shape(shape)))
-        beside_bytes = prod(shape) * self.precision.activation_bytes
-        for number, node in enumerate(self.layers(layer.body, shape, "body.")):
-            yield replace(node, beside_bytes=node.beside_bytes + (beside_bytes if number else 0.0))
-        made_bytes = made * self.precision.activation_bytes
-        for node in self.layers(layer.shortcut, shape, "shortcut."):
-            yield replace(node, beside_bytes=node.beside_bytes + made_bytes)
+        yield from self._branches({"body": layer.body, "shortcut": layer.shortcut}, shape)
+        yield from self._joined("sum", 3.0, prod(layer.shape(shape)), layer.activation)
+
+    def _parallel(self, layer: Parallel, shape: Shape) -> Iterator[Node]:
+        """Branches side by side are copied once; a product is taken factor by factor."""
+        yield from self._branches({f"branch{number}": branch for number, branch in enumerate(layer.branches)}, shape)
+        name, tensors = ("concat", 2.0) if layer.join == "concat" else ("product", len(layer.branches) + 1.0)
+        yield from self._joined(name, tensors, prod(layer.shape(shape)), layer.activation)
+
+    def _branches(self, branches: Mapping[str, tuple[Layer, ...]], shape: Shape) -> Iterator[Node]:
+        """One branch after the other.
+
+        The input stays alive as long as a later branch or the join reads it, and what each branch makes until the join.
+        """
+        value_bytes = self.precision.activation_bytes
+        given_bytes, made_bytes = prod(shape) * value_bytes, 0.0
+        joins_input = not all(branches.values())
+        for following, (name, layers) in zip(range(len(branches))[::-1], branches.items(), strict=True):
+            waiting_bytes = given_bytes if joins_input or following else 0.0
+            for number, node in enumerate(self.layers(layers, shape, f"{name}.")):
+                beside_bytes = made_bytes + (waiting_bytes if number else 0.0)
+                yield replace(node, beside_bytes=node.beside_bytes + beside_bytes)
+            made_bytes += prod(shape_after(layers, shape)) * value_bytes if layers else 0.0
+
+    def _joined(self, name: str, tensors: float, values: int, activation: str | None) -> Iterator[Node]:
+        """The pass that joins branches, unless it rides on their kernels, and an activation after it."""
         if self.fused:
             return
-        joined = "pointwise" in self.engine.fused and layer.activation
-        yield self._pass(f"sum_{layer.activation}" if joined else "sum", made, 3.0)
-        if not joined:
-            yield from self._following(made, False, layer.activation)
+        together = "pointwise" in self.engine.fused and activation
+        yield self._pass(f"{name}_{activation}" if together else name, float(values), tensors)
+        if not together:
+            yield from self._following(float(values), False, activation)
+
+
+def _width(shape: Shape) -> float:
+    """Channels of a map, or features."""
+    return float(shape[0] if len(shape) == 3 else shape[-1])

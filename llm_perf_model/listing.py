@@ -153,6 +153,10 @@ def show_spec(name: str) -> Report:
 def _find(name: str) -> FileSpec:
     failures: list[SpecError] = []
     word, _, rest = name.partition("/")
+    if name.endswith(".onnx"):
+        from .importers.onnx import import_onnx
+
+        return import_onnx(name)
     if word in KINDS and rest:
         return load(KINDS[word][0], rest)
     for kind, _, _ in KINDS.values():

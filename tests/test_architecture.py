@@ -43,6 +43,7 @@ RANKS = {
     "errors": 0,
     "units": 0,
     "specs": 2,
+    "importers": 3,
     "ops": 2,
     "report": 2,
     "graph": 3,
@@ -80,12 +81,14 @@ RANKS = {
 LIBRARIES = {
     "numpy": {
         "types", "numeric", "specs", "ops", "exchange", "roofline", "generate", "peak", "breakdown", "cost", "estimate",
-        "sizing", "summary", "capacity", "api", "validation",
+        "sizing", "summary", "capacity", "api", "validation", "importers",
     },
     "pydantic": {"specs"},
     "fire": {"cli"},
     "rich": {"report"},
     "scipy": {"validation"},
+    "onnx": {"importers"},
+    "google": {"importers"},
 }  # fmt: skip
 """Library -> the rooms that may import it."""
 

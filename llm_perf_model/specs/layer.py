@@ -13,22 +13,42 @@ from .base import Count, Spec
 Shape = tuple[int, ...]
 """Channels, height and width; steps and features; or features alone."""
 
-Pointwise = Literal["relu", "relu6", "hard_swish", "hard_sigmoid", "silu", "gelu", "sigmoid", "tanh"]
+Pointwise = Literal[
+    "relu", "relu6", "leaky_relu", "hard_swish", "hard_sigmoid", "silu", "gelu", "sigmoid", "tanh", "elu", "softplus",
+    "mish",
+]  # fmt: skip
 
 
 def _form(value: object) -> str:
-    return "pair" if isinstance(value, tuple | list) else "number"
+    if not isinstance(value, tuple | list):
+        return "number"
+    return "edges" if len(value) == 4 else "pair"
 
 
 Edge = Annotated[int, Field(ge=0)]
 Sides = Annotated[Annotated[Count, Tag("number")] | Annotated[tuple[Count, Count], Tag("pair")], Discriminator(_form)]
 """Of height and width: one number for both, or a pair."""
-Edges = Annotated[Annotated[Edge, Tag("number")] | Annotated[tuple[Edge, Edge], Tag("pair")], Discriminator(_form)]
+Edges = Annotated[
+    Annotated[Edge, Tag("number")]
+    | Annotated[tuple[Edge, Edge], Tag("pair")]
+    | Annotated[tuple[Edge, Edge, Edge, Edge], Tag("edges")],
+    Discriminator(_form),
+]
+"""Of height and width: one number for both, or a pair; or of the top, the left, the bottom and the right edge."""
 
 
 def pair(value: int | tuple[int, int]) -> tuple[int, int]:
     """Values of height and width."""
     return value if isinstance(value, tuple) else (value, value)
+
+
+def edges(value: int | tuple[int, ...]) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Values before and after the height, and before and after the width."""
+    if isinstance(value, tuple) and len(value) == 4:
+        top, left, bottom, right = value
+        return (top, bottom), (left, right)
+    height, width = value if isinstance(value, tuple) else (value, value)
+    return (height, height), (width, width)
 
 
 def _spatial(shape: Shape, kind: str) -> tuple[int, int, int]:
@@ -43,12 +63,14 @@ def _steps(shape: Shape, kind: str) -> tuple[int, int]:
     return shape[0], shape[1]
 
 
-def _slid(size: int, kernel: int, stride: int, padding: int, dilation: int = 1) -> int:
+def _slid(size: int, kernel: int, stride: int, padding: tuple[int, int], dilation: int = 1) -> int:
     """Positions of a window that slides over `size` values."""
     reach = dilation * (kernel - 1) + 1
-    if size + 2 * padding < reach:
-        raise ValueError(f"a window of {reach} does not fit into {size} values padded by {padding}")
-    return (size + 2 * padding - reach) // stride + 1
+    if size + sum(padding) < reach:
+        before, after = padding
+        padded = before if before == after else f"{before} and {after}"
+        raise ValueError(f"a window of {reach} does not fit into {size} values padded by {padded}")
+    return (size + sum(padding) - reach) // stride + 1
 
 
 def text_of(shape: Shape) -> str:
@@ -76,7 +98,7 @@ class Conv(Spec):
         channels, *size = _spatial(given, self.kind)
         if channels % self.groups or self.channels % self.groups:
             raise ValueError(f"{channels} to {self.channels} channels do not split into {self.groups} groups")
-        sides = zip(size, *map(pair, (self.kernel, self.stride, self.padding, self.dilation)), strict=True)
+        sides = zip(size, pair(self.kernel), pair(self.stride), edges(self.padding), pair(self.dilation), strict=True)
         return (self.channels, *(_slid(*side) for side in sides))
 
 
@@ -91,18 +113,18 @@ class Pool(Spec):
     def shape(self, given: Shape) -> Shape:
         """Shape of the output."""
         channels, *size = _spatial(given, self.kind)
-        sides = zip(size, *map(pair, (self.kernel, self.stride, self.padding)), strict=True)
+        sides = zip(size, pair(self.kernel), pair(self.stride), edges(self.padding), strict=True)
         return (channels, *(_slid(*side) for side in sides))
 
 
 class GlobalPool(Spec):
-    """The mean of each channel."""
+    """The mean of each channel; of a sequence, of each feature."""
 
     kind: Literal["global_pool"]
 
     def shape(self, given: Shape) -> Shape:
         """Shape of the output."""
-        return (_spatial(given, self.kind)[0],)
+        return _steps(given, self.kind)[1:] if len(given) == 2 else _spatial(given, self.kind)[:1]
 
 
 class Flatten(Spec):
@@ -116,13 +138,14 @@ class Flatten(Spec):
 
 
 class Rows(Spec):
-    """Each channel as a step of a sequence."""
+    """Each channel as a step of a sequence, or each place, whose features are the channels."""
 
-    kind: Literal["rows"]
+    kind: Literal["rows", "places"]
 
     def shape(self, given: Shape) -> Shape:
         """Shape of the output."""
-        return (given[0], prod(given[1:]))
+        rows = (given[0], prod(given[1:]))
+        return rows if self.kind == "rows" else rows[::-1]
 
 
 class PatchEmbedding(Spec):
@@ -180,6 +203,31 @@ class LayerNorm(Spec):
 
     def shape(self, given: Shape) -> Shape:
         """Shape of the output."""
+        return given
+
+
+class Softmax(Spec):
+    """Features of each step, or channels of each place, as shares of 1."""
+
+    kind: Literal["softmax"]
+
+    def shape(self, given: Shape) -> Shape:
+        """Shape of the output."""
+        return given
+
+
+class Separate(Spec):
+    """A batch norm, an activation or both that follow no product."""
+
+    kind: Literal["pointwise"]
+    norm: bool = False
+    """Whether there is a batch norm."""
+    activation: Pointwise | None = None
+
+    def shape(self, given: Shape) -> Shape:
+        """Shape of the output."""
+        if not self.norm and self.activation is None:
+            raise ValueError("pointwise needs a norm or an activation")
         return given
 
 
@@ -251,6 +299,32 @@ class Residual(Spec):
         return made
 
 
+class Parallel(Spec):
+    """Branches that take the same input: their outputs side by side, or their product.
+
+    Channels are put side by side; of sequences and rows, features. A factor of a map may have one value a channel.
+    """
+
+    kind: Literal["parallel"]
+    join: Literal["concat", "multiply"]
+    branches: Annotated[tuple[tuple[Layer, ...], ...], Field(min_length=2)]
+    activation: Pointwise | None = None
+
+    def shape(self, given: Shape) -> Shape:
+        """Shape of the output."""
+        made = [shape_after(branch, given) for branch in self.branches]
+        whole = max(made, key=len)
+        axis = 0 if len(whole) == 3 else len(whole) - 1
+        if self.join == "multiply":
+            suits = all(one in (whole, (whole[0],)) for one in made)
+        else:
+            suits = len({(len(one), *one[:axis], *one[axis + 1 :]) for one in made}) == 1
+        if not suits:
+            raise ValueError(f"the branches make {' and '.join(map(text_of, made))}, which do not {self.join}")
+        width = whole[axis] if self.join == "multiply" else sum(one[axis] for one in made)
+        return (*whole[:axis], width, *whole[axis + 1 :])
+
+
 class Repeat(Spec):
     """A body that runs several times in a row, each time with weights of its own."""
 
@@ -268,10 +342,11 @@ class Repeat(Spec):
 
 Layer: TypeAlias = Annotated[
     Conv | Pool | GlobalPool | SqueezeExcite | Flatten | Rows | PatchEmbedding | OneStep | Dense | LayerNorm
-    | Attention | Recurrent | Residual | Repeat,
+    | Softmax | Separate | Attention | Recurrent | Residual | Parallel | Repeat,
     Field(discriminator="kind"),
 ]  # fmt: skip
 Residual.model_rebuild()
+Parallel.model_rebuild()
 Repeat.model_rebuild()
 
 
