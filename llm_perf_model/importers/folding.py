@@ -17,10 +17,12 @@ _RANDOM = frozenset({"RandomNormal", "RandomNormalLike", "RandomUniform", "Rando
 def folded(model: Any) -> tuple[dict[str, Shape], dict[str, Any]]:
     """Shapes by inference, and values of constants, each in turns until neither finds more.
 
-    A shape that the graph computes from the shape of another tensor is a constant once that is known.
+    A shape that the graph computes from the shape of another tensor is a constant once that is known. The model stays
+    as it is.
     """
     from onnx import numpy_helper, shape_inference
 
+    model = type(model).FromString(model.SerializeToString())
     del model.graph.value_info[:]
     for value in model.graph.output:
         value.type.tensor_type.ClearField("shape")

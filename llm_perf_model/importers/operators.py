@@ -16,6 +16,7 @@ from ..specs.layer import (
     SqueezeExcite,
     shape_after,
 )
+from .axes import regrouped
 from .branches import Fork, Path, Step
 from .functions import OF_ONE_NUMBER, activation_of
 from .program import Op
@@ -36,6 +37,7 @@ from .sequences import (
 from .windows import batch_norm, convolution, global_pool, mean, pad, pool
 
 _AFFINE = frozenset({"Add", "Sub", "Mul", "Div"})
+_SCALE_AND_SHIFT = {(scale, shift) for scale in ("Mul", "Div") for shift in ("Add", "Sub")}
 
 
 def read(reading: Reading, path: Path) -> None:
@@ -49,7 +51,7 @@ def read(reading: Reading, path: Path) -> None:
         item, rest = path[place], path[place:]
         if any(reading.padding) and item.op.kind not in {"Conv", "MaxPool", "AveragePool"}:
             raise item.op.refused("follows zeros around a map, which only a convolution or a pool takes over")
-        count = attention(reading, rest) or decomposed_norm(reading, rest) or _activation(reading, rest)
+        count = next(filter(None, (rule(reading, rest) for rule in _RUNS)), 0)
         if not count and isinstance(item, Fork):
             _fork(reading, item)
         elif not count and isinstance(item, Step):
@@ -73,6 +75,36 @@ def _activation(reading: Reading, path: Path) -> int:
     return count
 
 
+def _shuffle(reading: Reading, path: Path) -> int:
+    """How many items at the begin of a path move values and give back the shape that they take: nothing is computed."""
+    first = path[0].op
+    if first.kind != "Reshape" or regrouped(reading.axes, reading.sizes, first.made) is not None:
+        return 0
+    for count, item in enumerate(path, 1):
+        if item.op.kind not in {"Reshape", "Transpose"}:
+            return 0
+        if item.op.made == first.given:
+            return count
+    return 0
+
+
+def _scale_and_shift(reading: Reading, path: Path) -> int:
+    """How many items at the begin of a path are a scale and a shift in two operators, which are one norm."""
+    scale, shift = ([item.op if isinstance(item, Step) else None for item in path[:2]] + [None])[:2]
+    if scale is None or shift is None or (scale.kind, shift.kind) not in _SCALE_AND_SHIFT:
+        return 0
+    widths = {prod(constant.shape) for op in (scale, shift) for constant in op.constants.values()}
+    if widths != {reading.width}:
+        return 0
+    reading.weights += scale.weights + shift.weights
+    reading.norm()
+    return 2
+
+
+_RUNS = (attention, decomposed_norm, _activation, _shuffle, _scale_and_shift)
+"""Rules for several operators that are one layer together; each says how many it has read."""
+
+
 def _step(reading: Reading, item: Step) -> None:
     op = item.op
     if op.kind not in READERS and op.kind not in CELLS and op.kind not in _AFFINE:
@@ -91,8 +123,7 @@ def _affine(reading: Reading, op: Op) -> None:
     elements = max(prod(constant.shape) for constant in op.constants.values())
     if op.kind == "Add" and (reading.bias(elements) or positions(reading, op)):
         return
-    width = reading.shape[0] if len(reading.shape) == 3 else reading.shape[-1]
-    if elements not in {1, width}:
+    if elements not in {1, reading.width}:
         raise op.refused("adds or multiplies constants that are neither a bias nor a scale of channels or features")
     reading.norm()
 

@@ -31,6 +31,12 @@ WEIGHTS: Mapping[str, tuple[int, ...]] = {
 }
 """Operator -> places of the inputs that are weights."""
 
+_CONSTANT_INITIALISERS = 4
+"""Version of the format since which initialisers cannot be replaced by inputs, so that inference takes their values."""
+
+_SOFTMAX_OF_THE_LAST_AXIS = 13
+"""Version of the operators since which a softmax is over the last axis unless it says another; before: the second."""
+
 RECURRENT = frozenset({"LSTM", "GRU", "RNN"})
 
 
@@ -123,6 +129,7 @@ def program_of(model: Any, sample: Shape | None) -> Program:
     if not graph.node or not graph.output:
         raise RefusedError("holds no operators")
     weights = _without_weights(graph)
+    model.ir_version = max(model.ir_version, _CONSTANT_INITIALISERS)
     source = _source(graph, weights)
     batch_axis = _batch_axis(graph, source)
     _bind(graph, source, batch_axis, sample)
@@ -130,7 +137,8 @@ def program_of(model: Any, sample: Shape | None) -> Program:
     shapes, values = folded(model)
     for name, dims in declared.items():
         _hold(name, dims, shapes.get(name))
-    ops, names = _computing(graph, shapes, values, weights)
+    constants = {name: Constant(shapes[name], count, values.get(name)) for name, count in weights.items()}
+    ops, names = _computing(model, shapes, values, constants)
     target = graph.output[0].name
     return Program(source.name, names.get(target, target), shapes[source.name], batch_axis, tuple(_joined(ops)))
 
@@ -139,16 +147,17 @@ def _without_weights(graph: Any) -> dict[str, int]:
     """Leave only the shapes of large initialisers in the graph, as inputs; the elements of all of them by name."""
     from onnx import TensorProto, helper
 
-    known = {value.name for value in graph.input}
-    small = []
     weights = {tensor.name: prod(tensor.dims) for tensor in graph.initializer}
+    given = [value for value in graph.input if value.name not in weights]  # old files list weights as inputs too
+    small = []
     for tensor in graph.initializer:
         if weights[tensor.name] <= LARGEST_VALUE and tensor.data_location != TensorProto.EXTERNAL:
             small.append(tensor)
-        elif tensor.name not in known:
-            graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims)))
-    del graph.initializer[:]
-    graph.initializer.extend(small)
+        else:
+            given.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims)))
+    for place, kept in ((graph.input, given), (graph.initializer, small)):
+        del place[:]
+        place.extend(kept)
     return weights
 
 
@@ -233,32 +242,34 @@ def _attributes(node: Any) -> dict[str, Any]:
 
 
 def _computing(
-    graph: Any, shapes: Mapping[str, Shape], values: Mapping[str, Any], weights: Mapping[str, int]
+    model: Any, shapes: Mapping[str, Shape], values: Mapping[str, Any], weights: Mapping[str, Constant]
 ) -> tuple[list[Op], dict[str, str]]:
     """The operators that depend on the input, and by which name they know each tensor."""
-    constants = {name: Constant(shapes[name], count, values.get(name)) for name, count in weights.items()}
-    constants |= {name: Constant(value.shape, 0, value) for name, value in values.items() if name not in constants}
+    version = max((entry.version for entry in model.opset_import if entry.domain in {"", "ai.onnx"}), default=0)
+    constants = dict(weights)
     names: dict[str, str] = {}
     ops: list[Op] = []
-    for number, node in enumerate(graph.node):
+    for number, node in enumerate(model.graph.node):
         inputs = tuple(names.get(name, name) for name in node.input)
         fixed = {place: constants[name] for place, name in enumerate(inputs) if name in constants}
-        if all(name in constants for name in inputs if name):
+        if all(name in constants for name in inputs if name) or all(name in values for name in node.output):
             for name in node.output:
-                if name not in constants:
-                    constants[name] = _made_of(shapes.get(name, ()), fixed.values())
+                constants[name] = _made_of(node.op_type, shapes.get(name, ()), fixed.values(), values.get(name))
         elif (node.op_type in PASSED_ON or (len(inputs) == 1 and node.op_type == "Concat")) and not node.domain:
             names[node.output[0]] = inputs[0]
         else:
             label = node.name or node.output[0] or str(number)
-            op = Op(label, node.op_type, inputs, tuple(node.output), _attributes(node), fixed, shapes)
-            ops.append(op)
+            attributes = _attributes(node)
+            if node.op_type == "Softmax" and version < _SOFTMAX_OF_THE_LAST_AXIS:
+                attributes.setdefault("axis", 1)
+            ops.append(Op(label, node.op_type, inputs, tuple(node.output), attributes, fixed, shapes))
     return ops, names
 
 
-def _made_of(shape: Shape, parts: Iterable[Constant]) -> Constant:
-    """What is computed from constants has at most their weights."""
-    return Constant(shape, min(prod(shape), sum(part.weights for part in parts)))
+def _made_of(kind: str, shape: Shape, parts: Iterable[Constant], values: Any) -> Constant:
+    """What is computed from constants has at most their weights; what is made from a shape alone, one a value."""
+    held = prod(shape) if kind == "ConstantOfShape" else sum(part.weights for part in parts)
+    return Constant(shape, min(prod(shape), held), values)
 
 
 def _joined(ops: list[Op]) -> Iterator[Op]:

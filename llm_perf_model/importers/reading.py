@@ -52,6 +52,11 @@ class Reading:
             found |= {"d": self.directions, "f": found["f"] // self.directions}
         return found
 
+    @property
+    def width(self) -> int:
+        """Channels, or features."""
+        return self.shape[0] if len(self.shape) == 3 else self.shape[-1]
+
     def branch(self) -> Reading:
         """A reading that begins where this one is."""
         return replace(self, layers=[], weights=0)

@@ -83,8 +83,7 @@ def _slice(op: Op) -> tuple[int | None, int]:
 
 def layer_norm(reading: Reading, op: Op, bias: bool) -> None:
     """The features of each step, or the channels of each place."""
-    width = reading.shape[0] if len(reading.shape) == 3 else reading.shape[-1]
-    if op.attributes.get("axis", -1) % len(op.given) != len(op.given) - 1 or op.given[-1] != width:
+    if op.attributes.get("axis", -1) % len(op.given) != len(op.given) - 1 or op.given[-1] != reading.width:
         raise op.refused("normalises other axes than features, or channels of each place")
     reading.settle()
     reading.add(LayerNorm(kind="layer_norm", bias=bias), reading.axes)
@@ -116,8 +115,7 @@ def decomposed_norm(reading: Reading, path: Path) -> int:
         if found and len(path) >= count:
             first = path[0].op
             reading.weights += sum(item.op.weights for item in path[2:count])
-            width = reading.shape[0] if len(reading.shape) == 3 else reading.shape[-1]
-            if first.given[-1] != width:
+            if first.given[-1] != reading.width:
                 raise first.refused("normalises other axes than features, or channels of each place")
             reading.settle()
             reading.add(LayerNorm(kind="layer_norm", bias=found["bias"] is not None), reading.axes)
