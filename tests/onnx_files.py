@@ -1,4 +1,4 @@
-"""ONNX files for tests: graphs written node by node, and every network of the catalogue as an exporter would write it."""
+"""ONNX files for tests: graphs written node by node, and network files as an exporter would write them."""
 
 from __future__ import annotations
 
@@ -97,6 +97,8 @@ def _check(model: Any) -> None:
             whole.graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
         else:
             whole.graph.initializer.append(tensor)
+    for value in whole.graph.output:
+        value.type.tensor_type.shape.SetInParent()
     checker.check_model(whole)
 
 

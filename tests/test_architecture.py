@@ -83,7 +83,7 @@ LIBRARIES = {
         "types", "numeric", "specs", "ops", "exchange", "roofline", "generate", "peak", "breakdown", "cost", "estimate",
         "sizing", "summary", "capacity", "api", "validation", "importers",
     },
-    "pydantic": {"specs"},
+    "pydantic": {"specs", "importers"},
     "fire": {"cli"},
     "rich": {"report"},
     "scipy": {"validation"},

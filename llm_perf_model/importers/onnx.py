@@ -6,13 +6,15 @@ import re
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from ..errors import RequestError, SpecError
 from ..specs.base import Assumption
 from ..specs.layer import Shape, text_of
 from ..specs.network import NetworkSpec
 from .branches import Step, path_of
 from .operators import read, written_once
-from .program import Program, RefusedError, program_of
+from .program import Program, RefusedError, belongs_to_input, program_of
 from .reading import Reading
 
 _OF_MAPS = frozenset({"Conv", "MaxPool", "AveragePool", "BatchNormalization", "GlobalAveragePool"})
@@ -39,14 +41,18 @@ def import_onnx(path: str | Path, name: str | None = None, input_shape: Shape | 
         raise SpecError(f"{where}: {error}") from None
     title = where.stem
     origin = Assumption(fields=("*",), reason=f"as the operators and weights of {where.name} say")
-    return NetworkSpec(
-        name=name or re.sub(r"[^a-z0-9.]+", "-", title.lower()).strip("-.") or "network",
-        title=title,
-        input=shape,
-        layers=written_once(reading.layers, shape),
-        parameters=float(max(reading.weights, 1)),
-        assumed=(origin,),
-    )
+    try:
+        return NetworkSpec(
+            name=name or re.sub(r"[^a-z0-9.]+", "-", title.lower()).strip("-.") or "network",
+            title=title,
+            input=shape,
+            layers=written_once(reading.layers, shape),
+            parameters=float(reading.weights),
+            assumed=(origin,),
+        )
+    except ValidationError as error:
+        problem = error.errors()[0]
+        raise SpecError(f"{where}: {problem['loc'][0]}: {problem['msg']}") from None
 
 
 def _model(path: Path) -> Any:
@@ -74,6 +80,8 @@ def _read(program: Program) -> tuple[Reading, Shape]:
     path, dims, axis = path_of(program), program.shape, program.batch_axis
     while path and isinstance(path[0], Step) and path[0].op.kind == "Transpose":
         order = path[0].op.attributes.get("perm") or range(len(dims))[::-1]
+        if not belongs_to_input(order):
+            break
         dims, axis = tuple(dims[place] for place in order), list(order).index(axis)
         path = path[1:]
     sample = tuple(size for place, size in enumerate(dims) if place != axis)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any
@@ -217,9 +217,13 @@ def _bind(graph: Any, source: Any, batch_axis: int, sample: Shape | None) -> Non
 def _first_transposed(graph: Any, source: Any, places: list[int]) -> list[int]:
     """Axes of a sample in the order in which the first layer sees them."""
     readers = [node for node in graph.node if source.name in node.input]
-    if len(readers) == 1 and readers[0].op_type == "Transpose" and len(places) == 3:
-        return [axis for axis in _attributes(readers[0]).get("perm", ()) if axis in places]
-    return places
+    order = _attributes(readers[0]).get("perm", ()) if len(readers) == 1 and readers[0].op_type == "Transpose" else ()
+    return [axis for axis in order if axis in places] if belongs_to_input(order) else places
+
+
+def belongs_to_input(order: Sequence[int]) -> bool:
+    """Whether axes that are moved before any layer are how the file keeps its input: steps, or channels last."""
+    return len(order) == 3 or tuple(order) == (0, 3, 1, 2)
 
 
 def _hold(name: str, declared: tuple[int | str, ...], inferred: Shape | None) -> None:
