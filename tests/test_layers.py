@@ -28,7 +28,7 @@ from llm_perf_model.specs.catalog import load
 from llm_perf_model.specs.layer import Shape, shape_after
 
 from .strategies import batches, machines, op_types, ops
-from .test_networks import W16A16, B, Data, conv, graph_of, layers_of, linear, network, pool, residual, sizes
+from .test_networks import W16A16, B, Data, conv, graph_of, layers_of, linear, network, parallel, pool, residual, sizes
 
 ENGINES = (
     "hf-eager",
@@ -445,3 +445,58 @@ def test_an_image_transformer_takes_the_time_of_its_products(engine: str) -> Non
     for name, other in products.items():
         assert found[name].timing == pytest.approx(named[other].timing, rel=1e-12)
     assert e.total_s == pytest.approx(same.total_s, rel=0.25)
+
+
+# Branches.
+
+
+def test_nodes_of_branches_by_hand() -> None:
+    """What each node finds alive beside it: the input while others take it, and what the branches before have made."""
+    given_ = layers_of(parallel("concat", [conv(2, 1), conv(3, 1)], [], [conv(5, 1), conv(6, 1)], activation="relu"))
+    map_bytes = 6 * 5 * B
+    nodes = graph_of(given_, (4, 6, 5))
+    assert [(node.name, node.beside_bytes) for node in nodes] == [
+        ("0.branch0.0.conv", 0.0),
+        ("0.branch0.1.conv", 4 * map_bytes),
+        ("0.branch2.0.conv", 3 * map_bytes),
+        ("0.branch2.1.conv", (3 + 4) * map_bytes),
+        ("0.concat", 0.0),
+        ("0.relu", 0.0),
+    ]
+    assert [node.op for node in nodes[-2:]] == [Elementwise((3 + 4 + 6) * 30.0, 2.0, B)] * 2
+    assert [node.name for node in graph_of(given_, (4, 6, 5), fused=True)] == [node.name for node in nodes[:-2]]
+
+
+def test_nodes_of_a_product_of_branches_by_hand() -> None:
+    *_, node = graph_of(layers_of(parallel("multiply", [conv(4, 1)], [], [conv(4, 1)])), (4, 6, 5))
+    assert node == Node("0.product", "pass", Elementwise(120.0, 4.0, B))
+
+
+@EVERY_ENGINE
+@given(data=st.data())
+@settings(max_examples=10, deadline=None)
+def test_the_last_branch_does_not_wait_for_the_input(engine: str, data: st.DataObject) -> None:
+    """A residual and branches side by side hold the same tensors beside the same nodes."""
+    body, shortcut = data.draw(blocks()), data.draw(blocks())
+    summed, joined = (
+        lpm.estimate(network(layers_of(layer), (8, 6, 5)), engine=engine).case.graph
+        for layer in (residual(*body, shortcut=shortcut), parallel("concat", body, shortcut))
+    )
+    beside = [
+        [node.beside_bytes for node in graph if node.name not in {"0.sum", "0.concat"}] for graph in (summed, joined)
+    ]
+    assert beside[0] == beside[1]
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_a_norm_without_a_product_keeps_its_weights(fused: bool) -> None:
+    nodes = graph_of(layers_of({"kind": "pointwise", "norm": True, "activation": "relu"}), (8, 6, 5), fused)
+    assert [node.name for node in nodes] == (["0.norm_relu"] if fused else ["0.norm", "0.relu"])
+    assert parameters(nodes) == 16.0
+    assert nodes[0].op.stored_weight_bytes == 16.0 * B
+
+
+@given(few, sizes, sizes)
+def test_a_padding_of_four_equal_edges_is_that_of_one_number(padding: int, height: int, width: int) -> None:
+    shapes = [layers_of(conv(2, 1, padding=form))[0].shape((3, height, width)) for form in (padding, [padding] * 4)]
+    assert shapes[0] == shapes[1]

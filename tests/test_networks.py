@@ -69,6 +69,10 @@ def residual(*body: Data, **options: Any) -> Data:
     return {"kind": "residual", "body": list(body)} | options
 
 
+def parallel(join: str, *branches: list[Data], **options: Any) -> Data:
+    return {"kind": "parallel", "join": join, "branches": list(branches)} | options
+
+
 # Shapes.
 
 SHAPES = [
@@ -85,10 +89,16 @@ SHAPES = [
     (pool(2, 2), (6, 9, 8), (6, 4, 4)),
     (pool(2, 1, kind="average_pool"), (6, 9, 8), (6, 8, 7)),
     ({"kind": "global_pool"}, (6, 9, 8), (6,)),
+    ({"kind": "global_pool"}, (6, 9), (9,)),
     ({"kind": "flatten"}, (6, 9, 8), (432,)),
     ({"kind": "flatten"}, (6, 9), (54,)),
     ({"kind": "rows"}, (3, 224, 224), (3, 50176)),
     ({"kind": "rows"}, (3, 7), (3, 7)),
+    ({"kind": "places"}, (3, 224, 224), (50176, 3)),
+    ({"kind": "softmax"}, (3, 7), (3, 7)),
+    ({"kind": "pointwise", "norm": True}, (6, 9, 8), (6, 9, 8)),
+    (conv(8, 3, padding=[0, 1, 1, 2]), (4, 10, 7), (8, 9, 8)),  # 10 + 0 + 1 - 3 + 1, 7 + 1 + 2 - 3 + 1
+    (pool(3, 2) | {"padding": [0, 0, 1, 1]}, (4, 10, 8), (4, 5, 4)),  # (10 + 1 - 3) // 2 + 1, (8 + 1 - 3) // 2 + 1
     (linear(10), (432,), (10,)),
     (linear(10), (3, 432), (3, 10)),
     (conv(8, [1, 7], padding=[0, 3]), (4, 10, 7), (8, 10, 7)),
@@ -109,6 +119,10 @@ SHAPES = [
     (residual(conv(4, 3, padding=1)), (4, 9, 8), (4, 9, 8)),
     (residual(conv(6, 3, padding=1, stride=2), shortcut=[conv(6, 1, stride=2)]), (4, 9, 8), (6, 5, 4)),
     ({"kind": "repeat", "count": 3, "body": [conv(4, 3, padding=1)]}, (4, 9, 8), (4, 9, 8)),
+    (parallel("concat", [], [conv(2, 1)], [conv(3, 1)]), (4, 9, 8), (9, 9, 8)),
+    (parallel("concat", [], [linear(2)]), (9, 8), (9, 10)),
+    (parallel("multiply", [conv(4, 1)], []), (4, 9, 8), (4, 9, 8)),
+    (parallel("multiply", [{"kind": "global_pool"}], []), (4, 9, 8), (4, 9, 8)),
 ]
 
 
@@ -130,7 +144,8 @@ def test_every_kind_of_layer_has_a_shape_by_hand() -> None:
     mapping = LAYERS.json_schema()["items"]["discriminator"]["mapping"]
     assert {layer["kind"] for layer, _, _ in SHAPES} == set(mapping)
     used = {kind for name in NAMES for kind in _kinds(load(lpm.NetworkSpec, name).layers)}
-    assert set(mapping) - used == {"average_pool", "gru", "rnn"}
+    written_by_hand = {"average_pool", "gru", "rnn"}
+    assert set(mapping) - used == written_by_hand | {"parallel", "places", "pointwise", "softmax"}
 
 
 def test_layers_follow_each_other() -> None:
@@ -171,8 +186,8 @@ UNFIT = [
         "layer 1 (conv): conv takes channels, height and width, but its input is 400",
     ),
     (
-        [{"kind": "rows"}, {"kind": "global_pool"}],
-        "layer 1 (global_pool): global_pool takes channels, height and width, but its input is 4 x 100",
+        [{"kind": "flatten"}, {"kind": "global_pool"}],
+        "layer 1 (global_pool): global_pool takes channels, height and width, but its input is 400",
     ),
     (
         [{"kind": "rows"}, pool(2, 2, kind="average_pool")],
@@ -181,6 +196,19 @@ UNFIT = [
     (
         [{"kind": "flatten"}, {"kind": "squeeze_excite", "channels": 2}],
         "layer 1 (squeeze_excite): squeeze_excite takes channels, height and width, but its input is 400",
+    ),
+    ([{"kind": "pointwise"}], "layer 0 (pointwise): pointwise needs a norm or an activation"),
+    (
+        [parallel("concat", [], [conv(4, 3)])],
+        "layer 0 (parallel): the branches make 4 x 10 x 10 and 4 x 8 x 8, which do not concat",
+    ),
+    (
+        [parallel("multiply", [], [{"kind": "global_pool"}, linear(3)])],
+        "layer 0 (parallel): the branches make 4 x 10 x 10 and 3, which do not multiply",
+    ),
+    (
+        [conv(8, 30, padding=[1, 2, 3, 4])],
+        "layer 0 (conv): a window of 30 does not fit into 10 values padded by 1 and 3",
     ),
     ([{"kind": "gru", "hidden": 2}], "layer 0 (gru): gru takes steps and features, but its input is 4 x 10 x 10"),
     (

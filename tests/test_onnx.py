@@ -32,6 +32,7 @@ from .test_networks import (
     layers_of,
     linear,
     network,
+    parallel,
     residual,
 )
 
@@ -74,20 +75,16 @@ def test_every_network_of_the_catalogue_comes_back(name: str, tmp_path: Path) ->
         assert _multiply_adds(after.case.graph) == _multiply_adds(before.case.graph)
 
 
-def _parallel(join: str, *branches: list[Data], **options: Any) -> Data:
-    return {"kind": "parallel", "join": join, "branches": [list(branch) for branch in branches]} | options
-
-
 same = st.sampled_from((1, 3)).map(lambda kernel: conv(8, kernel, padding=kernel // 2, norm=True, activation="relu"))
 beside = st.tuples(same, same).map(
-    lambda two: [_parallel("concat", [two[0]], [], [two[1]], activation="silu"), conv(8, 1)]
+    lambda two: [parallel("concat", [two[0]], [], [two[1]], activation="silu"), conv(8, 1)]
 )
 apart = st.sampled_from(
     (
         [{"kind": "pointwise", "norm": True, "activation": "relu"}, conv(8, 3, padding=1)],
         [conv(8, [1, 3], padding=[0, 1, 0, 1], bias=True), {"kind": "pointwise", "norm": True}],
         [conv(8, 2, padding=[0, 0, 1, 1]), {"kind": "softmax"}],
-        [_parallel("multiply", [], [conv(8, 1)])],
+        [parallel("multiply", [], [conv(8, 1)])],
     )
 )
 maps = st.one_of(blocks(), beside, apart)
@@ -267,7 +264,7 @@ def test_a_gate_that_is_no_squeeze_and_excite_is_a_product_of_branches(tmp_path:
     g = Graph()
     gate = g.op("Sigmoid", g.op("Conv", g.op("GlobalAveragePool", "x"), g.weight(8, 8, 1, 1), g.weight(8)))
     (layer,) = imported(g, g.op("Mul", "x", gate), tmp_path).layers
-    assert layer == layers_of(_parallel("multiply", [], [{"kind": "global_pool"}, linear(8, activation="sigmoid")]))[0]
+    assert layer == layers_of(parallel("multiply", [], [{"kind": "global_pool"}, linear(8, activation="sigmoid")]))[0]
 
 
 def test_features_that_gather_are_joins_in_joins(tmp_path: Path) -> None:
@@ -278,9 +275,9 @@ def test_features_that_gather_are_joins_in_joins(tmp_path: Path) -> None:
         joined = g.op("Concat", *tensors, axis=1)
         tensors.append(filters(g, joined, 4, 8 + 4 * number, 3, pads=[1] * 4))
     one = conv(4, 3, padding=1)
-    blocks_ = [_parallel("concat", [], [one])] * 3
+    blocks_ = [parallel("concat", [], [one])] * 3
     net = imported(g, g.op("Concat", *tensors, axis=1), tmp_path)
-    assert net.layers == layers_of({"kind": "parallel", "join": "concat", "branches": [[], [one]]}, *blocks_[1:])
+    assert net.layers == layers_of(*blocks_)
     assert shape_after(net.layers, net.input) == (20, 6, 6)
 
 
@@ -289,10 +286,10 @@ def test_branches_within_branches(tmp_path: Path) -> None:
     one = filters(g, "x", 4, 8)
     split = g.op("Concat", filters(g, one, 2, 4), filters(g, one, 3, 4), axis=1)
     pooled = g.op("MaxPool", "x", kernel_shape=[3, 3], pads=[1] * 4)
-    inner = _parallel("concat", [conv(2, 1)], [conv(3, 1)])
+    inner = parallel("concat", [conv(2, 1)], [conv(3, 1)])
     pooled_layer = {"kind": "max_pool", "kernel": 3, "stride": 1, "padding": 1}
     net = imported(g, g.op("Concat", split, pooled, "x", axis=1), tmp_path)
-    assert net.layers == layers_of(_parallel("concat", [conv(4, 1), inner], [pooled_layer], []))
+    assert net.layers == layers_of(parallel("concat", [conv(4, 1), inner], [pooled_layer], []))
 
 
 def test_branches_that_cross_are_refused(tmp_path: Path) -> None:
