@@ -21,7 +21,9 @@ _OF_MAPS = frozenset({"Conv", "MaxPool", "AveragePool", "BatchNormalization", "G
 
 
 def import_onnx(path: str | Path, name: str | None = None, input_shape: Shape | None = None) -> NetworkSpec:
-    """The network in an ONNX file, layer by layer; of its weights only the shapes are read.
+    """The network in an ONNX file, layer by layer.
+
+    Of its weights only the shapes are read.
 
     Args:
         path: the file.
