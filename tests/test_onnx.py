@@ -225,7 +225,7 @@ def test_an_activation_is_known_by_its_values(name: str, write: Callable[[Graph,
 def test_a_function_that_is_no_activation_is_refused(tmp_path: Path) -> None:
     g = Graph()
     path = g.save(tmp_path / "net.onnx", g.op("Exp", filters(g, "x", 4, 8)), ("n", 8, 6, 6))
-    with pytest.raises(lpm.SpecError, match=r"node exp_2_0 \(Exp of 1 x 4 x 6 x 6\): is no layer that is known; supp"):
+    with pytest.raises(lpm.SpecError, match=r"node exp_2_0 \(Exp of 1 x 4 x 6 x 6\): makes a function that is none of"):
         lpm.import_onnx(path)
 
 
@@ -475,6 +475,35 @@ def test_a_product_over_steps_is_refused(tmp_path: Path) -> None:
     path = g.save(tmp_path / "net.onnx", x, ("n", 9, 12))
     with pytest.raises(lpm.SpecError, match="is a product over an axis that holds neither features nor channels"):
         lpm.import_onnx(path)
+
+
+def test_a_table_of_words_is_refused(tmp_path: Path) -> None:
+    g = Graph()
+    path = g.save(tmp_path / "net.onnx", g.op("Gather", g.weight(100, 32), g.op("Cast", "x", to=7)), ("n", 9))
+    with pytest.raises(lpm.SpecError, match=r"\(Gather of 1 x 9\): looks up rows of a table: embeddings are no layer"):
+        lpm.import_onnx(path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "weights", "options", "part"),
+    [
+        ("ConvTranspose", [(8, 4, 2, 2)], {"strides": [2, 2]}, r"\(ConvTranspose of 1 x 8 x 6 x 6\): is no layer that"),
+        ("ReduceMean", [], {}, "a mean is a layer over all places of a map, or all steps of a sequence"),
+        ("LayerNormalization", [(8, 6, 6)], {"axis": 1}, "normalises other axes than features, or channels of each"),
+        ("MaxPool", [], {"kernel_shape": [2, 2], "dilations": [2, 2]}, "dilated pools are no layer"),
+        ("Softmax", [], {"axis": 2}, "is over an axis that holds neither features nor channels"),
+        ("Split", [], {"num_outputs": 2}, r"is no layer that is known; supported operators: Add, Attention"),
+    ],
+)
+def test_what_no_layer_stands_for_is_named(
+    kind: str, weights: list[Shape], options: Data, part: str, tmp_path: Path
+) -> None:
+    g = Graph()
+    made = g.op(kind, "x", *(g.weight(*shape) for shape in weights), outputs=1 + (kind == "Split"), **options)
+    path = g.save(tmp_path / "net.onnx", made, ("n", 8, 6, 6))
+    with pytest.raises(lpm.SpecError, match=part) as caught:
+        lpm.import_onnx(path)
+    assert len(str(caught.value).splitlines()) == 1
 
 
 # Files.

@@ -11,7 +11,14 @@ from ..specs.layer import Shape
 LARGEST_VALUE = 4096
 """Elements of the largest tensor whose values are read: sizes, axes and scalars, not weights."""
 
+STANDARD = frozenset({"", "ai.onnx"})
+"""Names of the domain of the operators that the format itself defines."""
+
 _RANDOM = frozenset({"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli"})
+
+
+class RefusedError(ValueError):
+    """An operator or a file that cannot be told as layers."""
 
 
 def folded(model: Any) -> tuple[dict[str, Shape], dict[str, Any]]:
@@ -28,7 +35,10 @@ def folded(model: Any) -> tuple[dict[str, Shape], dict[str, Any]]:
         value.type.tensor_type.ClearField("shape")
     values = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     while True:
-        inferred = shape_inference.infer_shapes(model, data_prop=True).graph
+        try:
+            inferred = shape_inference.infer_shapes(model, data_prop=True).graph
+        except shape_inference.InferenceError as error:
+            raise RefusedError(f"its shapes contradict each other: {' '.join(str(error).split())}") from None
         shapes = {name: tuple(value.shape) for name, value in values.items()}
         for tensor in (*inferred.input, *inferred.output, *inferred.value_info):
             dims = tensor.type.tensor_type.shape.dim
@@ -49,7 +59,9 @@ def _evaluated(model: Any, shapes: Mapping[str, Shape], known: Mapping[str, Any]
     kept = []
     for node in model.graph.node:
         values = {name: known.get(name, found.get(name)) for name in node.input if name}
-        if node.op_type == "Shape" and node.input[0] in shapes and not node.domain:
+        if node.domain not in STANDARD:
+            kept.append(node)
+        elif node.op_type == "Shape" and node.input[0] in shapes:
             whole = shapes[node.input[0]]
             bounds = {attribute.name: attribute.i for attribute in node.attribute}
             found[node.output[0]] = np.array(whole[bounds.get("start", 0) : bounds.get("end")], dtype=np.int64)

@@ -13,8 +13,9 @@ from ..specs.base import Assumption
 from ..specs.layer import Shape, text_of
 from ..specs.network import NetworkSpec
 from .branches import Step, path_of
+from .folding import RefusedError
 from .operators import read, written_once
-from .program import Program, RefusedError, belongs_to_input, program_of
+from .program import Program, belongs_to_input, program_of
 from .reading import Reading
 
 _OF_MAPS = frozenset({"Conv", "MaxPool", "AveragePool", "BatchNormalization", "GlobalAveragePool"})

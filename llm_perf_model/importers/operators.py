@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from math import prod
+from typing import get_args
 
 from ..specs.layer import (
     Dense,
     GlobalPool,
     Layer,
     Parallel,
+    Pointwise,
     Repeat,
     Residual,
     Shape,
@@ -107,6 +109,8 @@ _RUNS = (attention, decomposed_norm, _activation, _shuffle, _scale_and_shift)
 
 def _step(reading: Reading, item: Step) -> None:
     op = item.op
+    if op.kind in OF_ONE_NUMBER - _AFFINE:
+        raise op.refused(f"makes a function that is none of the activations {', '.join(get_args(Pointwise))}")
     if op.kind not in READERS and op.kind not in CELLS and op.kind not in _AFFINE:
         raise op.refused(f"is no layer that is known; supported operators: {', '.join(SUPPORTED)}")
     reading.weights += op.weights

@@ -8,7 +8,7 @@ from math import prod
 from typing import Any
 
 from ..specs.layer import Shape, text_of
-from .folding import LARGEST_VALUE, folded
+from .folding import LARGEST_VALUE, RefusedError, folded
 
 PASSED_ON = frozenset({"Identity", "Dropout", "Cast", "QuantizeLinear", "DequantizeLinear"})
 """Operators that leave values as they are: the precision of an estimate is the user's choice."""
@@ -38,10 +38,6 @@ _SOFTMAX_OF_THE_LAST_AXIS = 13
 """Version of the operators since which a softmax is over the last axis unless it says another; before: the second."""
 
 RECURRENT = frozenset({"LSTM", "GRU", "RNN"})
-
-
-class RefusedError(ValueError):
-    """An operator or a file that cannot be told as layers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,7 +255,7 @@ def _computing(
         if all(name in constants for name in inputs if name) or all(name in values for name in node.output):
             for name in node.output:
                 constants[name] = _made_of(node.op_type, shapes.get(name, ()), fixed.values(), values.get(name))
-        elif (node.op_type in PASSED_ON or (len(inputs) == 1 and node.op_type == "Concat")) and not node.domain:
+        elif node.op_type in PASSED_ON or (len(inputs) == 1 and node.op_type == "Concat"):
             names[node.output[0]] = inputs[0]
         else:
             label = node.name or node.output[0] or str(number)

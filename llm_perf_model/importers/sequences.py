@@ -42,6 +42,8 @@ def recurrent(reading: Reading, op: Op, output: str) -> None:
 
 def one_step(reading: Reading, op: Op) -> None:
     """The first or the last step, alone."""
+    if op.kind == "Gather" and 1 not in op.constants:
+        raise op.refused("looks up rows of a table: embeddings are no layer")
     if op.kind == "Gather":
         index, axis, alone = _index(op), op.attributes.get("axis", 0), op.constants[1].shape == ()
     else:
