@@ -109,6 +109,15 @@ def test_layers_in_any_order_come_back(
     assert back.parameters == parameters(after) == parameters(before)
 
 
+@pytest.mark.parametrize("name", ["vit-b-16", "custom-lstm", "se-resnext101-32x4d"])
+def test_a_batch_that_the_file_fixes_is_no_part_of_a_sample(name: str, tmp_path: Path) -> None:
+    written, exporter = load(lpm.NetworkSpec, name), Exporter()
+    x, _ = exporter.layers("x", written.layers, written.input)
+    back = lpm.import_onnx(exporter.save(tmp_path / "net.onnx", x, (4, *written.input)))
+    assert (back.input, back.parameters) == (written.input, written.parameters)
+    assert unrolled(back.layers) == unrolled(written.layers)
+
+
 @pytest.mark.parametrize("sample", [(3, 40, 40), (3, 64, 32)])
 def test_open_sizes_take_those_that_are_asked_for(sample: Shape, tmp_path: Path) -> None:
     written = load(lpm.NetworkSpec, "resnet18")
@@ -395,6 +404,25 @@ def test_attention_of_one_product_for_queries_keys_and_values(tmp_path: Path) ->
     x = g.op("Add", "x", g.op("Add", g.op("MatMul", mixed, g.weight(32, 32)), g.weight(32)))
     net = imported(g, x, tmp_path, "batch", 7, 32)
     assert net.layers == layers_of(residual({"kind": "attention", "heads": 4}))
+
+
+@pytest.mark.parametrize("batch", ["batch", 4])
+def test_attention_with_the_steps_first(batch: int | str, tmp_path: Path) -> None:
+    """As a module of PyTorch is exported: heads joined with samples, and one row a step and sample at the end."""
+    g = Graph()
+    turned = g.op("Transpose", g.op("LayerNormalization", "x", g.weight(32), g.weight(32)), perm=[1, 0, 2])
+    qkv = g.op("Reshape", g.op("Add", g.op("MatMul", turned, g.weight(32, 96)), g.weight(96)), g.values([7, -1, 3, 32]))
+    three = g.op("Transpose", g.op("Unsqueeze", qkv, g.values([0])), perm=[3, 1, 2, 0, 4])
+    parts = [g.op("Gather", g.op("Squeeze", three, g.values([3])), g.values(place), axis=0) for place in range(3)]
+    turns = [g.op("Transpose", g.op("Reshape", part, g.values([7, -1, 8])), perm=[1, 0, 2]) for part in parts]
+    q, k, v = (g.op("Reshape", turn, g.values([-1, 4, 7, 8])) for turn in turns)
+    q, k = (g.op("Mul", one, g.number(8**-0.25)) for one in (q, k))
+    shares = g.op("Softmax", g.op("MatMul", q, g.op("Transpose", k, perm=[0, 1, 3, 2])))
+    rows = g.op("Reshape", g.op("Transpose", g.op("MatMul", shares, v), perm=[2, 0, 1, 3]), g.values([-1, 32]))
+    rows = g.op("Gemm", rows, g.weight(32, 32), g.weight(32), transB=1)
+    x = g.op("Transpose", g.op("Reshape", rows, g.values([7, -1, 32])), perm=[1, 0, 2])
+    net = imported(g, g.op("Add", x, "x"), tmp_path, batch, 7, 32)
+    assert net.layers == layers_of(residual({"kind": "layer_norm"}, {"kind": "attention", "heads": 4}))
 
 
 def test_a_mask_or_other_steps_are_no_attention(tmp_path: Path) -> None:

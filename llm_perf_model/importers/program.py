@@ -140,14 +140,18 @@ def program_of(model: Any, sample: Shape | None) -> Program:
 
 
 def _without_weights(graph: Any) -> dict[str, int]:
-    """Leave only the shapes of large initialisers in the graph, as inputs; the elements of all of them by name."""
+    """Leave only the shapes of large initialisers in the graph, as inputs; what each counts as weights, by name.
+
+    Long integers are sizes, axes and indices.
+    """
     from onnx import TensorProto, helper
 
-    weights = {tensor.name: prod(tensor.dims) for tensor in graph.initializer}
+    elements = {tensor.name: prod(tensor.dims) for tensor in graph.initializer}
+    weights = {t.name: elements[t.name] * (t.data_type != TensorProto.INT64) for t in graph.initializer}
     given = [value for value in graph.input if value.name not in weights]  # old files list weights as inputs too
     small = []
     for tensor in graph.initializer:
-        if weights[tensor.name] <= LARGEST_VALUE and tensor.data_location != TensorProto.EXTERNAL:
+        if elements[tensor.name] <= LARGEST_VALUE and tensor.data_location != TensorProto.EXTERNAL:
             small.append(tensor)
         else:
             given.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims)))
