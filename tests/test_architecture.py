@@ -381,7 +381,7 @@ SUFFIX = re.compile(
     r"|usd|usd_per_hour|usd_per_gpu_hour|usd_per_kwh|usd_per_request)$"
 )
 _COUNTS = """
-activation_vectors attention_blocks attention_window batch batch_axis batch_size beams bias blocks buckets bundles
+calls dispatched launched lines cell_values read_values activation_vectors attention_blocks attention_window batch batch_axis batch_size beams bias blocks buckets bundles
 cache_tensors channels columns comm_steps concurrency convolution_columns count d_in d_out decode_steps depth
 deviation deviations devices dilation directions dp encoder_layer_count ep error estimated executions experts
 experts_per_token exposed_exponentials extra fast_head_dims features filters gates given groups half_width half_widths
