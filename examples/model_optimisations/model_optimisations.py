@@ -1,4 +1,4 @@
-"""Seven networks under fifteen backends on an RTX 3080 Ti and a Ryzen 9 5950X: each cell of the study, and our error."""
+"""Seven networks under fifteen backends on an RTX 3080 Ti and a Ryzen 9 5950X: each cell, and our error."""
 
 from __future__ import annotations
 
