@@ -88,8 +88,7 @@ def make_case(
     reached = joined.reached if joined else None
     used = engine.kernels or kernels
     m = machine(gpu, engine, used, precision, peak, layers, joined, power, encoder_layers)
-    if beams > 1:
-        m = replace(m, sequence_s=m.sequence_s + (engine.beam_s or 0.0))
+    beam_s = engine.beam_s or 0.0 if beams > 1 else 0.0
     return Case(
         model=model,
         gpu=gpu,
@@ -102,7 +101,7 @@ def make_case(
         kernels=kernels,
         power=power,
         graph=graph,
-        machine=m,
+        machine=replace(m, sequence_s=m.sequence_s + beam_s),
         allocation=allocation(model, gpu, engine, precision, layout, graph, reached, beams),
     )
 

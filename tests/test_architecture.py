@@ -199,7 +199,7 @@ COMPANIES = set(_COMPANIES.split())
 ALLOWED: dict[str, set[str]] = {
     "specs.request": {"a100-sxm-40gb", "fastertransformer"},  # defaults of a request
     "cli": {"a100-sxm-40gb", "fastertransformer"},  # the same, as the flags show them
-    "specs.gpu": {"nvidia", "amd", "intel", "google", "sxm", "pcie", "nvl", "oam"},  # vendors and forms of a card
+    "specs.gpu": {"nvidia", "amd", "intel", "google", "sxm", "pcie", "nvl", "oam", "cpu"},  # vendors, forms, kinds
     "specs.engine": {"ideal"},  # a kind of engine
 }
 """Module -> whole strings that name a product there."""
@@ -382,16 +382,16 @@ SUFFIX = re.compile(
 )
 _COUNTS = """
 activation_vectors attention_blocks attention_window batch batch_axis batch_size beams bias blocks buckets bundles
-cache_tensors calls cell_values channels columns comm_steps concurrency convolution_columns count d_in d_out
-decode_steps depth deviation deviations devices dilation directions dispatched dp encoder_layer_count ep error
-estimated executions experts experts_per_token exposed_exponentials extra fast_head_dims features filters gates given
-groups half_width half_widths head_dim heads hidden high in_channels in_values input input_shape intermediate
-interval_level kernel kernels key_rows kv_heads launch_year launched layer_count layer_split layers learned_rows line
-lines links logit_cap low made max_batch_size max_context max_positions mean measured median multiply_adds n n_devices
-new noise norms num_beams out_channels overallocation p90 padding parameters pass_sequences passes past patch
-position_buckets position_rows positions pp pue query_rows ranks read_values requests residuals rows samples scalar
-score_rows seqs shape shapes shared_intermediate side_rows sizes sms source splits stages steps stride tensors
-text_columns token_types touches tp value values vocab weights width window working_ranks worst
+cache_tensors calls channels columns comm_steps concurrency convolution_columns count d_in d_out decode_steps depth
+deviation deviations devices dilation directions dispatched dp encoder_layer_count ep error estimated executions
+experts experts_per_token exposed_exponentials extra fast_head_dims features filters gates given groups half_width
+half_widths head_dim heads hidden high in_channels in_values input input_shape intermediate interval_level kernel
+kernels key_rows kv_heads launch_year launched layer_count layer_split layers learned_rows line links logit_cap low
+made max_batch_size max_context max_positions mean measured median multiply_adds n n_devices new noise norms num_beams
+out_channels overallocation p90 padding parameters pass_sequences passes past patch position_buckets position_rows
+positions pp pue query_rows ranks requests residuals rows samples scalar score_rows seqs shape shapes
+shared_intermediate side_rows sizes sms source splits stages steps stride tensors text_columns token_types touches tp
+value values vocab weights width window working_ranks worst
 """
 COUNTS = set(_COUNTS.split())
 """Numbers without a unit: counts, shapes, dimensionless, and tokens or positions by another word."""

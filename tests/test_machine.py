@@ -119,13 +119,13 @@ def test_each_efficiency_of_a_flat_engine_scales_its_own_rate(engine: EngineSpec
 def test_an_engine_without_a_flat_rate_has_the_blocks_of_its_kernels(engine: EngineSpec, kernels: KernelRates) -> None:
     m, hz, ratio = of(engine, kernels=kernels), A100.boost_hz, engine.compute_ratio or 1.0
     reached = min(kernels.gemm.compute_efficiency * ratio, 1.0)
-    for kind, rate in m.blocks.items():
+    for rate in m.blocks.values():
         assert rate.flops_per_s * 108 == pytest.approx(312e12 * reached, rel=1e-12)
         assert rate.load_bytes_per_s == kernels.gemm.load_bytes_per_cycle * hz
         assert (rate.depth_s, rate.wave_s, rate.split_s) == (0.0, kernels.gemm.wave_s, kernels.gemm.split_s)
-        assert (rate.start_s, rate.splits) == (0.0, (1.0,) if kind == "convolution" else (1.0, 4.0, 16.0))
+        assert (rate.start_s, rate.splits) == (0.0, (1.0, 4.0, 16.0))
         assert (rate.input_bytes, rate.weight_bytes) == (2.0, 2.0)
-    assert m.blocks.keys() == {"gemm", "wide_gemm", "convolution"}
+    assert m.blocks.keys() == {"gemm", "wide_gemm"}
     assert m.experts_start_s == kernels.experts.start_s
     expert = min(kernels.experts.compute_efficiency["plain"] * ratio, 1.0)
     assert m.rates["expert_gemm"].flops_per_s == pytest.approx(312e12 * expert, rel=1e-12)

@@ -175,7 +175,7 @@ def test_starts_of_each_kind_of_kernel_by_hand() -> None:
         sms=4.0,
     )
     rates: dict[str, Kind] = {"head": "wide_gemm"}
-    graph = tuple(Node(name, "ffn", op, 3.0, 2.0, rates.get(name)) for name, op in ops.items())
+    graph = tuple(Node(name, "ffn", op, 3.0, 2.0, rate=rates.get(name)) for name, op in ops.items())
     starts = {w.node.name: w.timing.start_s for w in walk(graph, m, Run.single(Batch.uniform(2.0, 1.0, 9.0)))}
     added_us = {"experts": 7, "product": 11, "head": 0, "attention": 2 * 13, "pass": 0}
     assert starts == pytest.approx({name: 3 * (2 * 5 + us) * 1e-6 for name, us in added_us.items()}, rel=1e-12)
