@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from .allocation import Allocation, allocation
+from .casts import with_casts
 from .errors import InfeasibleError, SpecError, UnknownNameError
 from .graph import build
 from .layers import build_network
@@ -85,6 +86,8 @@ def make_case(
     layers, encoder_layers = _timed_layers(model)
     kernels, power = _of_generation(KernelSpec, gpu), _of_generation(PowerSpec, gpu)
     graph = _graph(model, engine, precision, layout, beams, input_shape)
+    if engine.casts_weights and precision.kept_weight_bytes is not None:
+        graph = with_casts(graph, precision.kept_weight_bytes)
     reached = joined.reached if joined else None
     used = engine.kernels or kernels
     m = machine(gpu, engine, used, precision, peak, layers, joined, power, encoder_layers)

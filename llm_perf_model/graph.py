@@ -76,7 +76,9 @@ def scores(
             all_pairs = engine.attention == "fused_masked" or not causal
             return Node("attention", "attention", FusedAttention(*sizes, window, all_pairs, causal, biased))
         case "materialised":
-            return Node("attention", "attention", written, kernels=3.0 + biased)  # product, bias, softmax, product
+            softmax = engine.passes.get("softmax") or Passes(tensors=2.0, kernels=1.0)
+            written = replace(written, softmax_tensors=softmax.tensors)
+            return Node("attention", "attention", written, kernels=2.0 + softmax.kernels + biased)  # and two products
         case never:
             assert_never(never)
 

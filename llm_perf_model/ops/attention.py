@@ -71,10 +71,10 @@ class FusedAttention(AbstractOp):
 class MaterialisedAttention(AbstractOp):
     r"""softmax(QK^T)V as separate kernels that write the scores and read them back.
 
-    .. math:: F = 4 A h d,\quad Q = 2 T h d\,b_a + 2 (K + T) h_{kv} d\,b_{kv} + (4 + 3 \beta) A h\,b_a
+    .. math:: F = 4 A h d,\quad Q = 2 T h d\,b_a + 2 (K + T) h_{kv} d\,b_{kv} + (2 + n + 3 \beta) A h\,b_a
 
     with A all query-key pairs, masked ones too: scores are written by the first product, read and
-    written by the softmax, read by the second product. Where they are `biased` (:math:`\beta = 1`), a pass
+    written n times by the softmax, read by the second product. Where they are `biased` (:math:`\beta = 1`), a pass
     between reads them and the bias and writes them.
     """
 
@@ -88,6 +88,7 @@ class MaterialisedAttention(AbstractOp):
     kv_bytes: float
     cached: bool = True
     biased: bool = False
+    softmax_tensors: float = 2.0
 
     @property
     def kv_bytes_per_token(self) -> float:
@@ -101,7 +102,7 @@ class MaterialisedAttention(AbstractOp):
         width = self.heads * self.head_dim
         pairs = batch.all_pairs()
         key_values = 2.0 * self.kv_heads * self.head_dim
-        scores = (4.0 + 3.0 * self.biased) * pairs * self.heads
+        scores = (2.0 + self.softmax_tensors + 3.0 * self.biased) * pairs * self.heads
         return Cost(
             flops=4.0 * pairs * width,
             activation_bytes=(2.0 * batch.tokens * width + scores) * self.activation_bytes,

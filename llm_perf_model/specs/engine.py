@@ -29,7 +29,7 @@ each beam has a cache of its own, found by an index; beams share the blocks of t
 PromptPass = Literal["one_pass", "token_by_token"]
 """How a prompt is read: all its tokens in one pass, or each in a pass of its own, as in a decode step."""
 
-PassName = Literal["layernorm", "rmsnorm", "rotary", "position_bias", "layout", "logits"] | Activation
+PassName = Literal["layernorm", "rmsnorm", "rotary", "position_bias", "layout", "softmax", "logits"] | Activation
 
 
 class Passes(Spec):
@@ -156,6 +156,8 @@ class EngineSpec(CoefficientSpec):
     where they are `host_samples`."""
     gathers_recurrent_weights: bool = False
     """Whether the weights of recurrent layers are copied into one buffer in each pass."""
+    casts_weights: bool = False
+    """Whether weights that a precision keeps wide beside narrow ones are narrowed anew in each pass."""
     host_samples: bool = False
     """Whether a network's samples come from host memory with each request."""
     staged_positions: frozenset[str] = frozenset()

@@ -14,6 +14,7 @@ from ..estimate import Estimate
 from ..specs.engine import EngineSpec
 from ..specs.request import Request
 from .mapping import Mapped, map_record
+from .naming import named
 from .operators import Timed, timed
 from .outcomes import Outcome, outcomes
 from .records import Problem, Record
@@ -88,7 +89,7 @@ class Validation:
 
 def validate_records(rows: Iterable[Record | Problem], engine: str | None = None) -> Validation:
     """Every row scored, or listed with the reason why it is not; `engine` replaces the one that a row names."""
-    rows = list(rows)
+    rows = named(rows)
     scores: list[Score] = []
     operators: list[Timed] = []
     unmapped: list[Unmapped] = []

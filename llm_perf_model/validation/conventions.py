@@ -18,6 +18,9 @@ MATCHED: Final = {
     "device": "device",
     "dtype": "w_dtype",
     "extra": "extra_text",
+    "model": "model",
+    "metric": "metric",
+    "note": "note",
 }
 """Key of a rule that is a regular expression -> the field of a record that it searches."""
 

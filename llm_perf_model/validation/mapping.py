@@ -41,6 +41,13 @@ TIME_METRICS: Final[Mapping[str, tuple[str, Reader]]] = {
 }
 """Metric word -> the phase that it times, and the time or rate of an estimate that it names."""
 
+RUN_METRICS: Final[Mapping[str, Reader]] = {
+    "latency_ms": lambda e: e.total_s,
+    "time_ms_per_sample": lambda e: e.total_s / _sequences(e),
+    "throughput": lambda e: _sequences(e) / e.total_s,
+}
+"""Metric word -> the time or rate of a run as a whole, which may be a single pass."""
+
 MEMORY_METRICS: Final = frozenset({"memory_gib", "memory_gb", "memory_mb", "gpu_memory_mb", "peak_memory_forward_gb"})
 """Metric words of the memory in use on a device."""
 
@@ -71,6 +78,7 @@ _PRECISIONS: Final = (
     (r"^int8", "w8a8"),
     (r"\bint\d|\bw\d|weights", None),
     (r"(^|[ (])bf16", "bf16"),
+    (r"^mixed/fp16", "fp16-autocast"),
     (r"(^|[ (])fp16", "w16a16"),
     (r"(^|[ (])tf32", "tf32"),
     (r"(^|[ (])fp32", "fp32"),
@@ -115,6 +123,9 @@ def map_record(record: Record, engine: str | None = None) -> Mapped:
         raise UnmappableError("another tool's estimate, not a measurement")
     if record.metric in _UNSCORED:
         raise UnmappableError(_UNSCORED[record.metric])
+    unscored = convention(record).get("unscored")
+    if unscored is not None:
+        raise UnmappableError(str(unscored))
     if record.metric == RATIO:
         return _map_ratio(record, engine)
     mapped = request_of(record, engine)
@@ -164,7 +175,9 @@ def request_of(record: Record, engine: str | None = None) -> Asked:
 def _check_unit(record: Record) -> None:
     """Refuse a value whose unit is not that of its metric."""
     metric = record.metric
-    if metric in ENERGY_METRICS:
+    if metric == "throughput":
+        wanted = "samples/s"
+    elif metric in ENERGY_METRICS:
         wanted = "W" if metric == "avg_power_w" else "J"
     elif metric in MEMORY_METRICS:
         wanted = "B"
@@ -266,8 +279,8 @@ def _reader(record: Record) -> tuple[str, Reader]:
     if record.metric == "throughput_total_tok_s":
         counted = (record.input_len or 0) + (record.output_len or 0)
         return "whole", lambda e: _sequences(e) * counted / e.total_s
-    if record.metric == "time_ms_per_sample":
-        return "whole" if (record.output_len or 0) > 1 else "prefill", lambda e: e.total_s / _sequences(e)
+    if record.metric in RUN_METRICS:
+        return "whole" if (record.output_len or 0) > 1 else "prefill", RUN_METRICS[record.metric]
     if record.metric in TIME_METRICS:
         return TIME_METRICS[record.metric]
     if record.metric in ENERGY_METRICS:
