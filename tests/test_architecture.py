@@ -52,6 +52,7 @@ RANKS = {
     "machine": 4,
     "blocks": 4,
     "layers": 4,
+    "casts": 4,
     "exchange": 4,
     "energy": 4,
     "liveness": 4,

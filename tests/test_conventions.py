@@ -31,7 +31,7 @@ SAID = {
     "output_len", "total", "input_len", "input_len_of_method", "output_len_of_method", "kv_len", "mask", "runs_as",
     "values", "rotation", "model_of_method", "device_of_method", "batch_of_method", "sequence_len_of_method",
     "baseline_runs_as", "unstated", "launch_s", "least_s", "unfitted", "layout", "precision", "memory", "energy",
-    "batch_of",
+    "batch_of", "model_is", "models_in_order", "unscored",
 }  # fmt: skip
 """What a rule may say."""
 
@@ -66,13 +66,18 @@ def test_a_rule_says_what_it_says_without_its_patterns_and_its_reason(rules: Set
         ("device", "A100|H100", {"device": "H100 SXM"}),
         ("dtype", "^int8_wo$", {"w_dtype": "int8_wo"}),
         ("extra", "cuda_o4", {"extra": {"experiment": "ort_cuda_o4"}}),
+        ("model", "^net$", {"model": "net"}),
+        ("metric", "^time_", {}),
+        ("note", "table 2", {"note": "table 2, left"}),
     ],
 )
 def test_each_key_of_a_rule_searches_its_field(rules: Set, key: str, pattern: str, changes: dict[str, Any]) -> None:
     rules({key: pattern, "mask": "none"})
     assert convention(operator(**changes)) == {"mask": "none"}
     assert convention(record(source="?", engine="?", device="?", w_dtype="?")) == {}
-    assert set(MATCHED) == {"source", "engine", "operator", "device", "dtype", "extra"}
+    assert set(MATCHED) == {
+        "source", "engine", "operator", "device", "dtype", "extra", "model", "metric", "note",
+    }  # fmt: skip
 
 
 def test_every_pattern_of_a_rule_must_match(rules: Set) -> None:

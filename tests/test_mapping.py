@@ -95,6 +95,25 @@ def test_the_request_is_that_of_the_row() -> None:
     assert (mapped.engine, mapped.fallback) == ("fastertransformer", False)
 
 
+@pytest.mark.parametrize(("model", "input_len"), [("resnet50", None), ("bert-base", 128)])
+def test_a_latency_and_a_throughput_of_one_run_are_the_same_estimate(model: str, input_len: int | None) -> None:
+    """A batch of 8 in 20 ms is 400 samples a second: errors are inverse to each other."""
+    row = {"model": model, "input_len": input_len, "output_len": 0, "batch": 8, "engine": "generic-fused"}
+    latency = score(timed := record(metric="latency_ms", value=0.02, **row), map_record(timed))
+    rate = score(counted := record(metric="throughput", unit="samples/s", value=400.0, **row), map_record(counted))
+    each = score(per := record(metric="time_ms_per_sample", value=0.0025, **row), map_record(per))
+    assert {latency.mapped.phase, rate.mapped.phase, each.mapped.phase} == {"prefill"}
+    assert (1.0 + latency.error) * (1.0 + rate.error) == pytest.approx(1.0, rel=1e-12)
+    assert each.error == pytest.approx(latency.error, rel=1e-12)
+
+
+def test_a_throughput_counts_samples() -> None:
+    row = record(model="resnet50", metric="throughput", unit="tokens/s", output_len=0)
+    wanted = "metric 'throughput' is in samples/s, but the unit of the row stands for tokens/s"
+    with pytest.raises(UnmappableError, match=f"^{re.escape(wanted)}$"):
+        map_record(row)
+
+
 # Conventions of the sources.
 
 

@@ -295,6 +295,8 @@ PUBLISHED = {
     "mobilenet-v2": (3_504_872, 0.301e9),
     "efficientnet-b0": (5_288_548, 0.386e9),
     "efficientnet-b4": (19_341_616, 4.394e9),
+    "efficientnet-widese-b0": (8_423_848, 388_948_192),
+    "efficientnet-widese-b4": (34_927_246, 4_409_350_864),
     "vgg16": (138_357_544, 15.470e9),
     "vit-b-16": (86_567_656, _transformer(12, 768)),
     "vit-l-16": (304_326_632, _transformer(24, 1024)),
@@ -306,7 +308,8 @@ PUBLISHED = {
     "custom-lstm": (28_211_400, 3 * 400 * (50_176 + 100) + 99 * 3 * 400 * 200 + 100 * 1000),
 }
 """Weights, and multiply-adds of a sample: printed ones, or those of the products of a transformer; of four convolutions
-and three dense layers; of dense layers alone; of three steps of the first of 100 layers, of the others and of the last
+and three dense layers; of dense layers alone; of an EfficientNet with
+a wider squeeze; of three steps of the first of 100 layers, of the others and of the last
 product."""
 
 
@@ -355,7 +358,7 @@ def test_multiply_adds_round_to_the_printed_ones(name: str) -> None:
 @EVERY_NETWORK
 def test_every_file_classifies_a_thousand_kinds_of_images(name: str) -> None:
     spec = load(lpm.NetworkSpec, name)
-    assert spec.input == ((3, 380, 380) if name == "efficientnet-b4" else (3, 224, 224))
+    assert spec.input == ((3, 380, 380) if name.endswith("-b4") else (3, 224, 224))
     assert shape_after(spec.layers, spec.input) == (1000,)
 
 

@@ -78,7 +78,6 @@ _PRECISIONS: Final = (
     (r"^int8", "w8a8"),
     (r"\bint\d|\bw\d|weights", None),
     (r"(^|[ (])bf16", "bf16"),
-    (r"^mixed/fp16", "fp16-autocast"),
     (r"(^|[ (])fp16", "w16a16"),
     (r"(^|[ (])tf32", "tf32"),
     (r"(^|[ (])fp32", "fp32"),
@@ -121,9 +120,7 @@ def map_record(record: Record, engine: str | None = None) -> Mapped:
     """
     if record.outcome == "estimate":
         raise UnmappableError("another tool's estimate, not a measurement")
-    if record.metric in _UNSCORED:
-        raise UnmappableError(_UNSCORED[record.metric])
-    unscored = convention(record).get("unscored")
+    unscored = _UNSCORED.get(record.metric) or convention(record).get("unscored")
     if unscored is not None:
         raise UnmappableError(str(unscored))
     if record.metric == RATIO:

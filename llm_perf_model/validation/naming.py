@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from itertools import pairwise
 
 from .conventions import convention
 from .records import Problem, Record
@@ -41,7 +42,7 @@ def _by_order(table: Sequence[Record]) -> list[Record]:
     """
     models = convention(table[0])["models_in_order"]
     block, blocks = 0, [0]
-    for before, row in zip(table, table[1:], strict=False):
+    for before, row in pairwise(table):
         block += _size(row) <= _size(before)
         blocks.append(block)
     if block + 1 != len(models):
