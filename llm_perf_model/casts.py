@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from .graph import Graph, Node
 from .ops.convolution import Convolution
 from .ops.dense import Linear
 from .ops.elementwise import Elementwise
+from .ops.node import Graph, Node
 
 
 def with_casts(graph: Graph, kept_bytes: float) -> Graph:
@@ -30,4 +30,4 @@ def _casts(node: Node, kept_bytes: float) -> Iterator[Node]:
         case _:
             return
     copy = Elementwise(0.0, 0.0, op.activation_bytes, moved_bytes=weights * (kept_bytes + op.weight_bytes))
-    yield Node(f"{node.name}_cast", node.role, copy, node.count, kernels=tensors)
+    yield Node(f"{node.name}_cast", node.role, copy, node.count, kernels=tensors, runs=node.runs)
