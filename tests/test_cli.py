@@ -68,8 +68,8 @@ def test_infer_in_words(run: Run) -> None:
 
 TOP_KEYS = [
     "request", "prefill_s", "decode_step_s", "decode_s", "total_s", "time_per_sample_s", "ttft_s", "tpot_s",
-    "throughput_tokens_per_s", "prefill", "decode", "memory", "fits", "max_batch_size", "energy_j", "energy_per_token_j", "energy_per_request_j",
-    "power_w", "cost", "interval", "provenance",
+    "throughput_tokens_per_s", "prefill", "decode", "memory", "fits", "max_batch_size", "energy_j",
+    "energy_per_token_j", "energy_per_request_j", "power_w", "cost", "interval", "provenance",
 ]  # fmt: skip
 PHASE_KEYS = {"flops", "hbm_bytes", "comm_bytes", "bound", "flops_utilisation", "bandwidth_utilisation"}
 MEMORY_KEYS = {*MEMORY_PARTS, "moment"}
