@@ -32,6 +32,7 @@ SHOWN: dict[str, Callable[[float], str]] = {
     "_bytes_per_s": lambda value: f"{value / 1e9:.3g} GB/s",
     "_s": lambda value: f"{1e3 * value:.3g} ms" if value >= 1e-3 else f"{1e6 * value:.4g} us",
     "_cycles": lambda value: f"{value:,.0f} cycles" if value >= 100.0 else f"{value:.3g} cycles",
+    "channel_bytes": lambda value: f"{value:g} B",
     "_bytes": lambda value: f"{value / 2**30:.3g} GiB" if value >= 2**30 else f"{value / 2**20:.3g} MiB",
 }
 """Ending of a coefficient -> how people read it."""
