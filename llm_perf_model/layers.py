@@ -72,14 +72,22 @@ class _Builder:
         arrived = kept if self.precision.sample_bytes is None else self.precision.sample_bytes
         if self.engine.host_samples:
             yield Node("input_copy", "communication", Transfer(values, arrived), rate="staged")
-        if arrived != kept:
-            yield Node("input_cast", "pass", Elementwise(values, 1.0 + arrived / kept, kept))
+        yield from self.cast("input_cast", values, arrived, kept)
+
+    def cast(self, name: str, values: float, read_bytes: float, written_bytes: float) -> Iterator[Node]:
+        """A pass that makes values wider or narrower, where they are not as wide as wanted."""
+        if read_bytes != written_bytes:
+            yield Node(name, "pass", Elementwise(values, 1.0 + read_bytes / written_bytes, written_bytes))
 
     def layers(self, layers: Iterable[Layer], shape: Shape, prefix: str) -> Iterator[Node]:
         for number, layer in enumerate(layers):
-            for node in self.of(shape)._layer(layer, shape):
+            own, made = self.of(shape), layer.shape(shape)
+            for node in own._layer(layer, shape):
                 yield replace(node, name=f"{prefix}{number}.{node.name}")
-            shape = layer.shape(shape)
+            if isinstance(layer, Flatten | Rows):
+                widths = (own.precision.activation_bytes, self.of(made).precision.activation_bytes)
+                yield from self.cast(f"{prefix}{number}.cast", float(prod(made)), *widths)
+            shape = made
 
     def _layer(self, layer: Layer, shape: Shape) -> Iterator[Node]:
         match layer:
