@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from math import prod
-from typing import assert_never
+from typing import assert_never, cast
 
 from .graph import NORM_TOUCHES, scores
 from .ops.base import Kind
@@ -16,7 +16,7 @@ from .ops.elementwise import Elementwise
 from .ops.node import Graph, Node, Role
 from .ops.recurrence import CELLS, Recurrence
 from .specs.attention import GroupedQueryAttention
-from .specs.engine import EngineSpec
+from .specs.engine import EngineSpec, Passes
 from .specs.layer import (
     Attention,
     Conv,
@@ -42,6 +42,9 @@ from .specs.layer import (
 )
 from .specs.network import NetworkSpec
 from .specs.precision import PrecisionSpec
+
+
+ONE_PASS = Passes(tensors=2.0, kernels=1.0)
 
 
 def build_network(network: NetworkSpec, engine: EngineSpec, precision: PrecisionSpec, shape: Shape) -> Graph:
@@ -137,11 +140,14 @@ class _Builder:
 
     def _following(self, values: float, norm: bool, activation: str | None) -> Iterator[Node]:
         """A norm and an activation, where they have kernels of their own, or one together."""
-        names = [name for name in ("norm" * norm, activation) if name]
+        folded = {"batch_norm": "norm", "relu": "relu"}
+        riding = {None, "", *(folded[fusion] for fusion in folded.keys() & self.engine.fused)}
+        names = [name for name in ("norm" * norm, activation) if name not in riding]
         if self.fused or not names:
             return
-        for name in ["_".join(names)] if "pointwise" in self.engine.fused else names:
-            yield self._pass(name, values, 2.0)
+        for name in ["_".join(map(str, names))] if "pointwise" in self.engine.fused else map(str, names):
+            own = cast("Mapping[str, Passes]", self.engine.passes).get(name, ONE_PASS)
+            yield replace(self._pass(name, values, own.tensors), kernels=own.kernels)
 
     def _conv(self, layer: Conv, shape: Shape, weights: int = 0) -> Iterator[Node]:
         """The product, with the norm, the activation and further `weights` that belong to it."""
@@ -281,7 +287,7 @@ class _Builder:
 
     def _joined(self, name: str, tensors: float, values: int, activation: str | None) -> Iterator[Node]:
         """The pass that joins branches, unless it rides on their kernels, and an activation after it."""
-        if self.fused:
+        if self.fused or (name == "sum" and activation == "relu" and "relu" in self.engine.fused):
             return
         together = "pointwise" in self.engine.fused and activation
         yield self._pass(f"{name}_{activation}" if together else name, float(values), tensors)

@@ -11,9 +11,10 @@ from .base import CoefficientSpec, Count, Efficiency, NonNegative, Positive, Spe
 from .ffn import Activation
 from .kernels import KernelRates
 
-Fusion = Literal["bias", "residual_norm", "activation", "pointwise", "rotary"]
+Fusion = Literal["bias", "residual_norm", "activation", "batch_norm", "relu", "pointwise", "rotary"]
 """What rides on a neighbouring kernel: a product's bias; a sum on the norm after it; norms, activations and sums on the
-product before them, or (pointwise) on each other; the rotation of keys and queries."""
+product before them, or batch norms and rectifiers alone, or (pointwise) all on each other; the rotation of keys and
+queries."""
 EngineKind = Literal["ideal", "fused", "eager", "serving", "local"]
 LogitsKind = Literal["activations", "float32", "model"]
 """A tensor of logits: as wide as the activations, 32 bits, or as the model's reference implementation has it."""
@@ -29,7 +30,9 @@ each beam has a cache of its own, found by an index; beams share the blocks of t
 PromptPass = Literal["one_pass", "token_by_token"]
 """How a prompt is read: all its tokens in one pass, or each in a pass of its own, as in a decode step."""
 
-PassName = Literal["layernorm", "rmsnorm", "rotary", "position_bias", "layout", "softmax", "logits"] | Activation
+PassName = (
+    Literal["layernorm", "rmsnorm", "rotary", "position_bias", "layout", "softmax", "logits", "hard_swish"] | Activation
+)
 
 
 class Passes(Spec):
