@@ -43,7 +43,6 @@ from .specs.layer import (
 from .specs.network import NetworkSpec
 from .specs.precision import PrecisionSpec
 
-
 ONE_PASS = Passes(tensors=2.0, kernels=1.0)
 
 
