@@ -215,6 +215,8 @@ def _model_of(value: str | AnyModel, input_shape: Shape | None) -> AnyModel:
         from .importers.onnx import import_onnx
 
         return import_onnx(value, input_shape=input_shape)
+    if value in names(NetworkSpec):
+        return load(NetworkSpec, value)
     try:
         return load(ModelSpec, value)
     except UnknownNameError as failure:
