@@ -6,15 +6,12 @@ from typing import NamedTuple, cast
 
 from .numeric import ceil, floor, hypot, maximum, minimum, where
 from .ops.attention import FusedAttention
-from .ops.base import Product
+from .ops.base import Cost, Product
 from .ops.batch import UNLIMITED, Batch, Group
 from .ops.convolution import Convolution
 from .ops.elementwise import Elementwise
 from .rates import AttentionRate, BlockRate, ConvolutionRate, PassRate
-from .types import Num
-
-OUTPUT_TILES = (64.0, 128.0)
-"""Rows and columns of an output tile: a kernel exists for each."""
+from .types import Mask, Num
 
 IMPLICIT_ROWS = 64.0
 """Positions of a block of an implicit product."""
@@ -35,24 +32,35 @@ FEWEST_ROWS = 16.0
 def product_s(product: Product, rate: BlockRate, sms: float) -> Num:
     r"""Arithmetic seconds of a product on the tile and split that suit it best.
 
-    .. math:: t = \min_{tile, s} \left\lceil \frac{s \lceil M/t \rceil \lceil N/t \rceil}{SMs} \right\rceil
-       \left( \frac{K}{s} \max\left( \frac{2 m t}{P}, \frac{m b_i + t b_w}{L}, \delta \right) + t_{wave} \right)
-       + [s > 1]\, t_{split}, \quad m = \min(M, t)
+    .. math:: t = \min_{r \times c, s} \left\lceil \frac{s \lceil M/r \rceil \lceil N/c \rceil}{SMs} \right\rceil
+       \left( \frac{K}{s} \max\left( \frac{2 m c}{P}, \frac{m b_i + c b_w}{L}, \delta \right) + t_{wave} \right)
+       + [s > 1]\, t_{split}, \quad m = \min(M, r)
 
-    with P and L the FLOP/s and the loaded bytes/s of one multiprocessor [1]_.
+    with P and L the FLOP/s and the loaded bytes/s of one multiprocessor [1]_. What stays on one core has SMs = 1.
 
     .. [1] M. Osama et al., "Stream-K", arXiv:2301.03598.
     """
     best: Num = float("inf")
-    for tile in OUTPUT_TILES:
-        rows = minimum(tile, product.rows)
-        loaded_s = (rows * rate.input_bytes + tile * rate.weight_bytes) / rate.load_bytes_per_s
-        depth_s = maximum(2.0 * rows * tile / rate.flops_per_s, maximum(loaded_s, rate.depth_s))
-        tiles = product.groups * ceil(product.rows / tile) * ceil(product.columns / tile)
+    cores = where(_is_serial(product, rate), 1.0, sms)
+    for tile_rows, columns in rate.tiles:
+        rows = minimum(tile_rows, product.rows)
+        loaded_s = (rows * rate.input_bytes + columns * rate.weight_bytes) / rate.load_bytes_per_s
+        depth_s = maximum(2.0 * rows * columns / rate.flops_per_s, maximum(loaded_s, rate.depth_s))
+        tiles = product.groups * ceil(product.rows / tile_rows) * ceil(product.columns / columns)
         for split in rate.splits:
             wave_s = product.depth / split * depth_s + rate.wave_s
-            best = minimum(best, ceil(tiles * split / sms) * wave_s + (split > 1.0) * rate.split_s)
+            best = minimum(best, ceil(tiles * split / cores) * wave_s + (split > 1.0) * rate.split_s)
     return best
+
+
+def _is_serial(product: Product, rate: BlockRate) -> Mask:
+    """Whether a product is so small that it stays on one core."""
+    return _flops(product) <= rate.serial_flops
+
+
+def begun_s(product: Product, rate: BlockRate) -> Num:
+    """Seconds before a product begins: what its kernel adds, and the threads of one that cores share."""
+    return rate.start_s + where(_is_serial(product, rate), 0.0, rate.region_s)
 
 
 def implicit_s(product: Product, flops_per_s: Num, rate: ConvolutionRate, sms: float) -> Num:
@@ -184,9 +192,27 @@ def _walk(op: FusedAttention, group: Group, rate: AttentionRate, sms: float) -> 
 
 
 def cached_s(hbm_bytes: Num, memory_s: Num, rate: PassRate) -> Num:
-    """Seconds of a pass whose tensors the second-level cache may hold: they come from there if that is faster."""
+    """Seconds of a pass whose tensors a cache may hold: they come from there if that is faster."""
     saved_s = maximum(0.0, memory_s - hbm_bytes / rate.cache_bytes_per_s)
-    return cast("Num", memory_s - (hbm_bytes < rate.cache_bytes) * saved_s)
+    return cast("Num", memory_s - _held(hbm_bytes, rate) * saved_s)
+
+
+def _held(hbm_bytes: Num, rate: PassRate) -> Num | Mask:
+    r"""Share of a pass's tensors that the cache holds.
+
+    All or nothing; where the cache is the last level, :math:`\min(1, \max(0, 2 - 2 Q / C))` of Q bytes.
+    """
+    if not rate.last_level:
+        return hbm_bytes < rate.cache_bytes
+    return minimum(1.0, maximum(0.0, 2.0 - 2.0 * hbm_bytes / max(rate.cache_bytes, 1.0)))
+
+
+def operands_s(cost: Cost, memory_s: Num, rate: PassRate | None) -> Num:
+    """Seconds of a product's operands: weights from memory, inputs and outputs from a last-level cache."""
+    if rate is None or not rate.last_level:
+        return memory_s
+    share = cost.activation_bytes / cost.hbm_bytes
+    return memory_s * (1.0 - share) + cached_s(cost.activation_bytes, memory_s * share, rate)
 
 
 def rows_s(op: Elementwise, batch: Batch, rate: PassRate, sms: float) -> Num:

@@ -6,7 +6,9 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from .ops.base import Kind
+from .ops.recurrence import STEP_KERNELS
 from .rates import (
+    SQUARES,
     AttentionRate,
     BlockRate,
     ConvolutionRate,
@@ -76,7 +78,8 @@ def machine(
     units = _Units(gpu, engine, kernels, precision, peak, wide, convolution)
     reached = Machine(
         rates=units.rates(),
-        kernel_start_s=kernels.kernel_start_s if engine.kernel_start_s is None else engine.kernel_start_s,
+        kernel_start_s=units.kernel_start_s,
+        group_s=engine.group_s or 0.0,
         experts_start_s=0.0 if engine.flat else kernels.experts.start_s,
         dispatch_s=engine.dispatch_s,
         launch_s=engine.launch_s or 0.0,
@@ -147,6 +150,12 @@ class _Units:
     peak: Peak
     wide: Peak
     convolution: Peak
+
+    @property
+    def kernel_start_s(self) -> float:
+        """Device time that each kernel adds."""
+        own = self.engine.kernel_start_s
+        return self.kernels.kernel_start_s if own is None else own
 
     def rates(self) -> dict[Kind, Rate]:
         """Flat rates by kind: of FLOPs where nothing is quantised to blocks, and of bytes."""
@@ -227,9 +236,12 @@ class _Units:
             gemm.wave_s,
             gemm.split_s,
             scheme.start_s or 0.0,
-            SPLITS if scheme.splits else SPLITS[:1],
+            SPLITS if scheme.splits and gemm.splits else SPLITS[:1],
             input_bytes,
             weight_bytes,
+            SQUARES if gemm.tiles is None else tuple((float(rows), float(columns)) for rows, columns in gemm.tiles),
+            gemm.serial_flops or 0.0,
+            self.engine.region_s or 0.0,
         )
 
     def convolutions(self) -> ConvolutionRate:
@@ -255,7 +267,8 @@ class _Units:
         block = self.block(self.peak, self.scheme(), p.read_bytes, p.weight_bytes)
         depth_s = max(float(block.depth_s), r.depth_cycles / self.gpu.boost_hz)
         block = block._replace(load_bytes_per_s=float("inf"), depth_s=depth_s, wave_s=0.0, splits=SPLITS[:1])
-        return RecurrentRate(block, self.gpu.hbm_bytes_per_s * self.capped(r.memory_efficiency), r.step_s)
+        step_s = STEP_KERNELS * self.kernel_start_s if r.step_s is None else r.step_s
+        return RecurrentRate(block, self.gpu.hbm_bytes_per_s * self.capped(r.memory_efficiency), step_s)
 
     def attention(self) -> AttentionRate:
         """What a block of fused attention reaches."""
@@ -278,7 +291,7 @@ class _Units:
         e, cycles_per_s = self.kernels.elementwise, self.gpu.sms * self.gpu.boost_hz
         cache = e.cache_bytes_per_cycle * cycles_per_s
         rows, gathered = e.row_values_per_cycle * cycles_per_s, e.gathered_values_per_cycle * cycles_per_s
-        return PassRate(self.gpu.l2_bytes, cache, rows, gathered)
+        return PassRate(self.gpu.l2_bytes, cache, rows, gathered, self.kernels.last_level_cache)
 
     def concat_bytes_per_s(self, elementwise: Rate) -> Num:
         """Bytes read and written by a copy that is limited by its values or by the memory."""

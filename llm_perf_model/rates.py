@@ -18,8 +18,15 @@ class Rate(NamedTuple):
     hbm_bytes_per_s: Num
 
 
+SQUARES = ((64.0, 64.0), (128.0, 128.0))
+"""Rows and columns of an output tile: a kernel exists for each."""
+
+
 class BlockRate(NamedTuple):
-    """What a block of a matrix product reaches on its multiprocessor, and what a wave of blocks adds."""
+    """What a block of a matrix product reaches on its multiprocessor, and what a wave of blocks adds.
+
+    Products of no more than `serial_flops` stay on one core; others wait `region_s` for threads.
+    """
 
     flops_per_s: Num
     load_bytes_per_s: Num
@@ -30,6 +37,9 @@ class BlockRate(NamedTuple):
     splits: tuple[float, ...]
     input_bytes: float
     weight_bytes: float
+    tiles: tuple[tuple[float, float], ...] = SQUARES
+    serial_flops: float = 0.0
+    region_s: Num = 0.0
 
 
 class ConvolutionRate(NamedTuple):
@@ -75,12 +85,16 @@ class AttentionRate(NamedTuple):
 
 
 class PassRate(NamedTuple):
-    """What passes over activations reach beside memory: a cache of `cache_bytes`, and values of a row kernel."""
+    """What passes over activations reach beside memory: a cache of `cache_bytes`, and values of a row kernel.
+
+    A `last_level` cache holds operands of products too.
+    """
 
     cache_bytes: float
     cache_bytes_per_s: Num
     row_values_per_s: Num
     gathered_values_per_s: Num
+    last_level: bool = False
 
 
 class Exchange(NamedTuple):
@@ -151,6 +165,7 @@ class Machine:
     passes: PassRate | None = None
     sms: float = 1.0
     attention_blocks: Num = 0.0
+    group_s: Num = 0.0
     layers_host_s: Num = 0.0
     encoder_host_s: Num = 0.0
     """The same for the layers of an encoder, in the pass before the decoder's first."""

@@ -12,7 +12,7 @@ from typing import NamedTuple, cast
 
 import numpy as np
 
-from .blocks import attention_s, cached_s, convolution_s, padded_flops, product_s, rows_s
+from .blocks import attention_s, begun_s, cached_s, convolution_s, operands_s, padded_flops, product_s, rows_s
 from .energy import delay_s, dynamic_j
 from .exchange import EXCHANGES, exchange_s
 from .numeric import absolute, hypot, maximum, minimum
@@ -144,9 +144,11 @@ def step_s(node: Node, batch: Batch, cost: Cost, m: Machine) -> Step:
         case Convolution() | Recurrence() if m.convolution is not None and node.kind == op.kind:
             return _layer_step_s(op, batch, cost, m)
         case Linear() if node.kind in m.blocks:
-            blocks = m.blocks[node.kind]
-            compute_s = product_s(op.product(batch), blocks, m.sms)
-            return Step(compute_s, memory_s, hypot(compute_s, memory_s), start_s + blocks.start_s)
+            blocks, product = m.blocks[node.kind], op.product(batch)
+            compute_s, memory_s = product_s(product, blocks, m.sms), operands_s(cost, memory_s, m.passes)
+            return Step(compute_s, memory_s, hypot(compute_s, memory_s), start_s + begun_s(product, blocks))
+        case Convolution():
+            memory_s, start_s = operands_s(cost, memory_s, m.passes), start_s + _grouped_s(op, batch, m)
         case ExpertLinear() if m.blocks:
             compute_s = padded_flops(op.product(batch)) / rate.flops_per_s
             return Step(compute_s, memory_s, hypot(compute_s, memory_s), start_s + m.experts_start_s)
@@ -165,13 +167,21 @@ def _layer_step_s(op: Convolution | Recurrence, batch: Batch, cost: Cost, m: Mac
     assert m.convolution is not None and m.recurrent is not None, "a machine has both or none"
     match op:
         case Convolution():
-            memory_s = cost.hbm_bytes / m.rates[op.kind].hbm_bytes_per_s
+            memory_s = operands_s(cost, cost.hbm_bytes / m.rates[op.kind].hbm_bytes_per_s, m.passes)
             form = convolution_s(op, batch, memory_s, m.convolution, m.sms, m.kernel_start_s)
-            return Step(form.compute_s, form.memory_s, form.busy_s, form.kernels * m.kernel_start_s)
+            start_s = form.kernels * m.kernel_start_s + _grouped_s(op, batch, m)
+            return Step(form.compute_s, form.memory_s, form.busy_s, start_s)
         case Recurrence():
-            compute_s = op.steps * product_s(op.product(batch), m.recurrent.block, m.sms)
-            memory_s = cost.hbm_bytes / m.recurrent.hbm_bytes_per_s
-            return Step(compute_s, memory_s, hypot(compute_s, memory_s), op.steps * m.recurrent.step_s)
+            product, block = op.product(batch), m.recurrent.block
+            compute_s = op.steps * product_s(product, block, m.sms)
+            memory_s = operands_s(cost, cost.hbm_bytes / m.recurrent.hbm_bytes_per_s, m.passes)
+            start_s = op.steps * (m.recurrent.step_s + begun_s(product, block) - block.start_s)
+            return Step(compute_s, memory_s, hypot(compute_s, memory_s), start_s)
+
+
+def _grouped_s(op: Convolution, batch: Batch, m: Machine) -> Num:
+    """Seconds of groups that are products of their own, one after the other, for each sample."""
+    return m.group_s * op.groups * batch.tokens if op.groups > 1.0 else 0.0
 
 
 def positive_sum(first: Num, last: Num, steps: Num) -> Num:

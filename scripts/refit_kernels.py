@@ -59,6 +59,7 @@ def main() -> None:
         for kind in (KernelSpec, CollectiveSpec)
         for name in names(kind)
         if fields_of(load(kind, name), given.families) and (not given.only or name in given.only)
+        if stacks_of(load(kind, name), rows)  # others are fitted to whole runs
     }
     for _ in range(ROUNDS):
         for key, spec in fitted.items():

@@ -22,7 +22,7 @@ from llm_perf_model.machine import gemm_peak
 from llm_perf_model.ops.attention import FusedAttention, MaterialisedAttention
 from llm_perf_model.ops.base import AbstractOp, Kind
 from llm_perf_model.ops.batch import UNLIMITED, Batch, Group
-from llm_perf_model.rates import AttentionRate, BlockRate, Exchange, Machine, OneKernel, PassRate, Power, Rate
+from llm_perf_model.rates import SQUARES, AttentionRate, BlockRate, Exchange, Machine, OneKernel, PassRate, Power, Rate
 from llm_perf_model.specs.attention import CrossAttention, GroupedQueryAttention
 from llm_perf_model.specs.base import Assumption
 from llm_perf_model.specs.catalog import load
@@ -496,6 +496,9 @@ def block_rates() -> st.SearchStrategy[BlockRate]:
         splits=st.sampled_from(((1.0,), (1.0, 4.0, 16.0))),
         input_bytes=width,
         weight_bytes=width,
+        tiles=st.sampled_from((SQUARES, ((64.0, 48.0),))),
+        serial_flops=st.just(0.0),
+        region_s=st.just(0.0),
     )
 
 
@@ -518,8 +521,9 @@ def attention_rates() -> st.SearchStrategy[AttentionRate]:
 
 @cache
 def pass_rates() -> st.SearchStrategy[PassRate]:
+    sizes = st.sampled_from((0.0, 4e3, 4e7))
     return st.builds(
-        PassRate, st.sampled_from((0.0, 4e3, 4e7)), powers(8.0, 13.0), powers(8.0, 12.0), powers(8.0, 12.0)
+        PassRate, sizes, powers(8.0, 13.0), powers(8.0, 12.0), powers(8.0, 12.0), last_level=st.just(False)
     )
 
 

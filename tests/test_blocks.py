@@ -36,12 +36,12 @@ UNIT = BlockRate(
 def explicit_product_s(product: Product, rate: BlockRate, sms: float) -> float:
     """The best tile and split, with every block dealt out to the multiprocessors in turn."""
     times_s = []
-    for tile in (64, 128):
-        across = range(0, int(product.columns), tile)
-        blocks = [(i, j) for _ in range(int(product.groups)) for i in range(0, int(product.rows), tile) for j in across]
-        rows = min(float(tile), product.rows)
-        loaded_s = (rows * rate.input_bytes + tile * rate.weight_bytes) / rate.load_bytes_per_s
-        depth_s = max(2.0 * rows * tile / rate.flops_per_s, loaded_s, rate.depth_s)
+    for tile, columns in rate.tiles:
+        down, across = range(0, int(product.rows), int(tile)), range(0, int(product.columns), int(columns))
+        blocks = [(i, j) for _ in range(int(product.groups)) for i in down for j in across]
+        rows = min(tile, product.rows)
+        loaded_s = (rows * rate.input_bytes + columns * rate.weight_bytes) / rate.load_bytes_per_s
+        depth_s = max(2.0 * rows * columns / rate.flops_per_s, loaded_s, rate.depth_s)
         for split in rate.splits:
             waves = len(range(0, len(blocks) * int(split), int(sms)))
             summed_s = rate.split_s if split > 1.0 else 0.0

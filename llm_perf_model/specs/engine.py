@@ -13,8 +13,8 @@ from .kernels import KernelRates
 
 Fusion = Literal["bias", "residual_norm", "activation", "batch_norm", "relu", "pointwise", "rotary"]
 """What rides on a neighbouring kernel: a product's bias; a sum on the norm after it; norms, activations and sums on the
-product before them, or batch norms and rectifiers alone, or (pointwise) all on each other; the rotation of keys and
-queries."""
+product before them, or batch norms (folded into its filters) and rectifiers alone, or (pointwise) all on each other;
+the rotation of keys and queries."""
 EngineKind = Literal["ideal", "fused", "eager", "serving", "local"]
 LogitsKind = Literal["activations", "float32", "model"]
 """A tensor of logits: as wide as the activations, 32 bits, or as the model's reference implementation has it."""
@@ -91,6 +91,11 @@ class EngineSpec(CoefficientSpec):
     """Output channels of the narrowest block of its convolutions; None: as the generation's."""
     image_layout: Literal["channels_first", "channels_last"] = "channels_last"
     """Order of values in memory: tensor units take the channels of a place together, so others are copied for them."""
+    region_s: NonNegative | None = None
+    """Added to each product that is shared out to cores: waking threads; None: none sleep."""
+    group_s: NonNegative | None = None
+    """Added for each group and sample of a convolution whose groups are products one after the other; None: they are
+    not."""
     memory_ratio: Positive | None = None
     """Memory rate of this engine's kernels over the generation's; None: the same."""
     kernels: KernelRates | None = None

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import Field, field_validator
 
 from .base import CoefficientSpec, Count, Efficiency, NonNegative, Positive, Spec
 from .precision import Scheme
+
+Tile = tuple[Count, Count]
 
 
 class GemmKernels(Spec):
@@ -21,6 +25,12 @@ class GemmKernels(Spec):
     load_bytes_per_cycle: Positive
     wave_s: NonNegative
     split_s: NonNegative
+    tiles: Annotated[tuple[Tile, ...], Field(min_length=1)] | None = None
+    """Rows and columns of an output tile: a kernel exists for each; None: squares of 64 and of 128."""
+    splits: bool = True
+    """Whether a kernel exists that splits the depth."""
+    serial_flops: NonNegative | None = None
+    """FLOPs of the largest product that stays on one core; None: all are shared out."""
 
 
 class SchemeKernels(Spec):
@@ -62,7 +72,8 @@ class RecurrentKernels(Spec):
     A block takes at least `depth_cycles` for each unit of depth; weights are read anew in each step.
     """
 
-    step_s: NonNegative
+    step_s: NonNegative | None = None
+    """Added by each step; None: its product and its pass start like other kernels."""
     depth_cycles: NonNegative
     memory_efficiency: Efficiency
 
@@ -128,6 +139,9 @@ class KernelRates(Spec):
     experts: ExpertKernels
     attention: AttentionKernels
     elementwise: ElementwiseKernels
+    last_level_cache: bool = False
+    """Whether the cache is the last level before memory of a processor of cores: inputs and outputs of products come
+    from it as those of passes do, and it gives way to larger tensors little by little."""
     kernel_start_s: NonNegative
 
 

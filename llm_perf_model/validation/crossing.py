@@ -172,11 +172,12 @@ def operator_rows(spec: Any, rows: Sequence[Timed], by: str) -> list[tuple[float
 
 
 def _neighbour(spec: KernelSpec, rows: Iterable[Timed]) -> KernelSpec:
-    """The fitted generation nearest in launch year, the older of two."""
+    """The fitted generation of the same kind of device nearest in launch year, the older of two."""
     years: dict[str, int] = {}
+    kind, own = min((gpu.kind, gpu.launch_year) for gpu in (load(GpuSpec, row.gpu) for row in rows))
     for gpu in (load(GpuSpec, name) for name in names(GpuSpec)):
-        years[gpu.generation] = min(gpu.launch_year, years.get(gpu.generation, gpu.launch_year))
-    own = min(load(GpuSpec, row.gpu).launch_year for row in rows)
-    others = [load(KernelSpec, name) for name in names(KernelSpec) if name != spec.name]
+        if gpu.kind == kind:
+            years[gpu.generation] = min(gpu.launch_year, years.get(gpu.generation, gpu.launch_year))
+    others = [load(KernelSpec, name) for name in names(KernelSpec) if name != spec.name and name in years]
     fitted = [other for other in others if other.fits]
     return min(fitted, key=lambda other: (abs(years[other.name] - own), years[other.name]))

@@ -16,10 +16,12 @@ C = TypeVar("C", bound=CoefficientSpec)
 BOUNDS: Final[dict[str, tuple[float, float]]] = {
     "_efficiency": (0.01, 1.0),
     "compute_efficiency.": (0.01, 1.0),
-    "_ratio": (0.02, 2.0),
+    "_ratio": (0.02, 4.0),
     "dispatch_s": (1e-6, 1e-4),
     "launch_s": (1e-6, 2e-5),
     "start_s": (3e-7, 1e-4),
+    "region_s": (1e-6, 1e-2),
+    "group_s": (1e-8, 1e-4),
     "wave_s": (1e-8, 2e-5),
     "split_s": (1e-8, 2e-5),
     "half_layer_s": (1e-6, 1e-2),
