@@ -79,7 +79,6 @@ def machine(
     reached = Machine(
         rates=units.rates(),
         kernel_start_s=units.kernel_start_s,
-        group_s=engine.group_s or 0.0,
         experts_start_s=0.0 if engine.flat else kernels.experts.start_s,
         dispatch_s=engine.dispatch_s,
         launch_s=engine.launch_s or 0.0,
@@ -259,6 +258,7 @@ class _Units:
             gemm.split_s,
             SPLITS if c.splits else SPLITS[:1],
             tensor and self.precision.map_bytes < 4.0 and engine.image_layout == "channels_first",
+            engine.group_s or 0.0,
         )
 
     def recurrent(self) -> RecurrentRate:

@@ -57,6 +57,7 @@ class ConvolutionRate(NamedTuple):
     split_s: Num
     splits: tuple[float, ...]
     copies: bool
+    group_s: Num = 0.0
 
 
 class RecurrentRate(NamedTuple):
@@ -165,7 +166,6 @@ class Machine:
     passes: PassRate | None = None
     sms: float = 1.0
     attention_blocks: Num = 0.0
-    group_s: Num = 0.0
     layers_host_s: Num = 0.0
     encoder_host_s: Num = 0.0
     """The same for the layers of an encoder, in the pass before the decoder's first."""

@@ -181,7 +181,8 @@ def _layer_step_s(op: Convolution | Recurrence, batch: Batch, cost: Cost, m: Mac
 
 def _grouped_s(op: Convolution, batch: Batch, m: Machine) -> Num:
     """Seconds of groups that are products of their own, one after the other, for each sample."""
-    return m.group_s * op.groups * batch.tokens if op.groups > 1.0 else 0.0
+    group_s = 0.0 if m.convolution is None else m.convolution.group_s
+    return group_s * op.groups * batch.tokens if op.groups > 1.0 else 0.0
 
 
 def positive_sum(first: Num, last: Num, steps: Num) -> Num:
