@@ -392,7 +392,7 @@ made max_batch_size max_context max_positions mean measured median multiply_adds
 out_channels overallocation p90 padding parameters pass_sequences passes past patch position_buckets position_rows
 positions pp pue query_rows ranks requests residuals rows samples scalar score_rows seqs shape shapes
 shared_intermediate side_rows sizes sms softmax_tensors source splits stages steps stride tensors text_columns
-token_types touches tp value values vocab weights width window working_ranks worst
+tiles token_types touches tp value values vocab weights width window working_ranks worst
 """
 COUNTS = set(_COUNTS.split())
 """Numbers without a unit: counts, shapes, dimensionless, and tokens or positions by another word."""
