@@ -19,7 +19,7 @@ from llm_perf_model.validation.fit import MEMORY_FIELDS, solve, with_values
 from llm_perf_model.validation.mapping import MEMORY_METRICS
 from llm_perf_model.validation.run import held_against
 
-ENGINES = {"hf-eager": "hf-transformers", "onnxruntime-gpu": "onnxruntime-gpu"}
+ENGINES = {"hf-eager": "hf-transformers", "optimum-onnxruntime": "optimum-onnxruntime"}
 """Engine of the rows -> the file that holds its coefficients."""
 
 

@@ -77,7 +77,7 @@ def test_some_engines_have_their_memory_from_records() -> None:
     fitted = {
         name for name in lpm.engines() if load(EngineSpec, name).fits != tuple(fits_of_times(load(EngineSpec, name)))
     }
-    assert fitted == {"hf-transformers", "onnxruntime-gpu"}
+    assert fitted == {"hf-transformers", "optimum-onnxruntime"}
 
 
 def test_there_are_fitted_engines() -> None:
