@@ -1,8 +1,9 @@
-"""Fit kernels of a processor and the engines that run on it to whole passes of networks, all together.
+"""Fit kernels of a processor, together with the engines that run on it, to whole passes of networks.
 
-Run from a checkout, with the extra `fit` installed: `python scripts/refit_cpu.py`. A pass of a network is all that the
-records time, so what kernels reach and what engines add cannot be fitted one after the other. Prints the errors of each
-network under coefficients that know nothing of it.
+Run from a checkout, with the extra `fit` installed: `python scripts/refit_cpu.py`, then `python scripts/refit.py NAME`
+for each of `ENGINES` in turn. A pass of a network is all that the records time, so what kernels reach and what engines
+add are fitted at once; only the file of the kernels is written. Prints the errors of each network under coefficients
+that know nothing of it.
 """
 
 from __future__ import annotations
@@ -45,9 +46,7 @@ def main() -> None:
         out = [s for s in rows if s.record.model == network]
         left |= {id(s): error for s, error in zip(out, np.expm1(residuals(trial, out, known)), strict=True)}
         print(f"{network} left out: {summary(left[id(s)] for s in out)}")
-    for name in files:
-        own = rows if name == GENERATION else [s for s in rows if s.mapped.engine == name]
-        write(fitted[name], own, np.expm1(residuals(fitted, own, known)), [left[id(s)] for s in own])
+    write(fitted[GENERATION], np.expm1(residuals(fitted, rows, known)), [left[id(s)] for s in rows])
 
 
 def fields_of(files: Files) -> list[tuple[str, str]]:
@@ -112,7 +111,7 @@ def summary(errors: Any) -> str:
     return f"median {np.median(size):.1%}, 90 % of the rows within {np.quantile(size, 0.9):.1%}"
 
 
-def write(spec: CoefficientSpec, rows: Sequence[Score], errors: Any, left: Sequence[float]) -> None:
+def write(spec: CoefficientSpec, errors: Any, left: Sequence[float]) -> None:
     """The file with its new values, and its errors in and out of sample."""
     size = np.abs(errors)
     path = folder_of(type(spec)) / f"{spec.name}.json"
@@ -124,7 +123,7 @@ def write(spec: CoefficientSpec, rows: Sequence[Score], errors: Any, left: Seque
             inside = inside[part]
         inside[last] = float(f"{value_at(spec, field):.4g}")
     for fit in data["fits"]:
-        fit["rows"], fit["date"] = len(rows), datetime.datetime.now(datetime.UTC).date().isoformat()
+        fit["rows"], fit["date"] = len(errors), datetime.datetime.now(datetime.UTC).date().isoformat()
         fit["error"] = (
             f"median {np.median(size):.1%}, mean {np.mean(size):.1%}, 90 % of the rows within "
             f"{np.quantile(size, 0.9):.1%}, worst {np.max(size):.1%}; each network left out in turn: {summary(left)}"
