@@ -67,9 +67,9 @@ def memory(model: str | AnyModel, **options: Any) -> Capacity:
     return Capacity(estimate(model, **options))
 
 
-def answer(request: Request) -> Estimate:
-    """The estimate of a checked request."""
-    case = _case(request)
+def answer(request: Request, case: Case | None = None) -> Estimate:
+    """The estimate of a checked request, of its own case or of one that is like it."""
+    case = _case(request) if case is None else case
     machine = with_efficiencies(case.machine, request.flops_efficiency, request.hbm_memory_efficiency)
     machine = with_power_limit(machine, request.power_limit_w)
     if request.price is not None or request.tariff is not None:

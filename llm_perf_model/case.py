@@ -47,15 +47,25 @@ class Case:
     layout: LayoutSpec
     given_link: LinkSpec | None
     """The link that was named, None for the device's fastest."""
-    link: LinkSpec | None
-    """The link between tensor-parallel ranks, None with one rank."""
-    collectives: CollectiveSpec | None
-    """What exchanges reach on that kind of link, None with one rank."""
+    joined: Connection | None
+    """What joins tensor-parallel ranks, None with one rank."""
     kernels: KernelSpec
     power: PowerSpec
+    beams: int
+    """Beams of a search; 1: none."""
     graph: Graph
     machine: Machine
     allocation: Allocation
+
+    @property
+    def link(self) -> LinkSpec | None:
+        """The link between tensor-parallel ranks, None with one rank."""
+        return self.joined.link if self.joined else None
+
+    @property
+    def collectives(self) -> CollectiveSpec | None:
+        """What exchanges reach on that kind of link, None with one rank."""
+        return self.joined.reached if self.joined else None
 
 
 def make_case(
@@ -76,6 +86,45 @@ def make_case(
     """
     _check(model, layout, beams)
     joined = connection(gpu, max(layout.tp, layout.layer_split), link)
+    kernels, power = _of_generation(KernelSpec, gpu), _of_generation(PowerSpec, gpu)
+    reached = _machine(model, gpu, engine, precision, joined, kernels, power, beams)
+    graph = _graph(model, engine, precision, layout, beams, input_shape)
+    collectives = joined.reached if joined else None
+    return Case(
+        model=model,
+        gpu=gpu,
+        engine=engine,
+        precision=precision,
+        layout=layout,
+        given_link=link,
+        joined=joined,
+        kernels=kernels,
+        power=power,
+        beams=beams,
+        graph=graph,
+        machine=reached,
+        allocation=allocation(model, gpu, engine, precision, layout, graph, collectives, beams),
+    )
+
+
+def with_coefficients(case: Case, engine: EngineSpec) -> Case:
+    """The case under an engine that differs in coefficients of time alone: another machine, the same graph."""
+    c = case
+    reached = _machine(c.model, c.gpu, engine, c.precision, c.joined, c.kernels, c.power, c.beams)
+    return replace(case, engine=engine, machine=reached)
+
+
+def _machine(
+    model: AnyModel,
+    gpu: GpuSpec,
+    engine: EngineSpec,
+    precision: PrecisionSpec,
+    joined: Connection | None,
+    kernels: KernelSpec,
+    power: PowerSpec,
+    beams: int,
+) -> Machine:
+    """What the device reaches, with the time that the host takes for a search."""
     peak = gemm_peak(gpu, precision)
     if peak is None:
         units = ", ".join(sorted(gpu.peak_flops_per_s))
@@ -84,29 +133,9 @@ def make_case(
             f"{gpu.name} cannot run precision {precision.name}: it needs {wanted}, the device has {units}"
         )
     layers, encoder_layers = _timed_layers(model)
-    kernels, power = _of_generation(KernelSpec, gpu), _of_generation(PowerSpec, gpu)
-    graph = _graph(model, engine, precision, layout, beams, input_shape)
-    if engine.casts_weights and precision.kept_weight_bytes is not None:
-        graph = with_casts(graph, precision.kept_weight_bytes)
-    reached = joined.reached if joined else None
-    used = engine.kernels or kernels
-    m = machine(gpu, engine, used, precision, peak, layers, joined, power, encoder_layers)
+    m = machine(gpu, engine, engine.kernels or kernels, precision, peak, layers, joined, power, encoder_layers)
     beam_s = engine.beam_s or 0.0 if beams > 1 else 0.0
-    return Case(
-        model=model,
-        gpu=gpu,
-        engine=engine,
-        precision=precision,
-        layout=layout,
-        given_link=link,
-        link=joined.link if joined else None,
-        collectives=reached,
-        kernels=kernels,
-        power=power,
-        graph=graph,
-        machine=replace(m, sequence_s=m.sequence_s + beam_s),
-        allocation=allocation(model, gpu, engine, precision, layout, graph, reached, beams),
-    )
+    return replace(m, sequence_s=m.sequence_s + beam_s)
 
 
 def _timed_layers(model: AnyModel) -> tuple[int, int]:
@@ -132,14 +161,21 @@ def _graph(
     if isinstance(model, ModelSpec):
         if shape is not None:
             raise InfeasibleError(f"input_shape: {model.name} takes tokens: give input_len")
-        return build(model, engine, precision, layout.tp, layout.layer_split, beams)
+        return _with_casts(build(model, engine, precision, layout.tp, layout.layer_split, beams), engine, precision)
     try:
         shape_after(model.layers, shape or model.input)
     except ValueError as error:
         raise InfeasibleError(
             f"input_shape {text_of(shape or model.input)} does not suit {model.name}: {error}"
         ) from None
-    return build_network(model, engine, precision, shape or model.input)
+    return _with_casts(build_network(model, engine, precision, shape or model.input), engine, precision)
+
+
+def _with_casts(graph: Graph, engine: EngineSpec, precision: PrecisionSpec) -> Graph:
+    """The graph, with casts of weights where the engine makes them anew in each pass."""
+    if engine.casts_weights and precision.kept_weight_bytes is not None:
+        return with_casts(graph, precision.kept_weight_bytes)
+    return graph
 
 
 def _check(model: AnyModel, layout: LayoutSpec, beams: int) -> None:

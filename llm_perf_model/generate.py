@@ -127,9 +127,11 @@ def decode(graph: Graph, machine: Machine, batch_size: Num, input_len: Num, step
 
     The decoder of an encoder-decoder finds one token, and sees those of the prompt beside its own.
 
-    The number of runs depends on the kinks of the cost (a sliding window, and where the host may be
+    No steps are no runs. The number of runs depends on the kinks of the cost (a sliding window, and where the host may be
     the limit a change of an operator's bound), never on the number of steps.
     """
+    if isinstance(steps, float) and steps == 0.0:
+        return Phase(graph, machine, ())
     past, source = decoder_lengths(graph, input_len)
     graph = running(graph, "always")
     edges: list[Num] = [0.0, *_window_edges(graph, past, steps), steps]

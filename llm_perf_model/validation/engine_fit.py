@@ -7,7 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from ..api import answer
+from ..case import with_coefficients
 from ..specs.engine import EngineSpec
+from ..specs.request import Request
 from .compare import Score, score
 from .fit import free_fields, solve, with_values
 
@@ -24,11 +27,27 @@ def refit(engine: EngineSpec, scores: Sequence[Score]) -> EngineSpec:
     """
     fields = free_fields(engine)
 
+    timers = [_timer(item, engine) for item in scores]
+
     def residuals(values: Any) -> Any:
         trial = with_values(engine, fields, values)
-        return [np.log(score(s.record, s.mapped, trial).estimated / s.measured) for s in scores]
+        return [np.log(timer(trial) / item.measured) for timer, item in zip(timers, scores, strict=True)]
 
     return with_values(engine, fields, solve(residuals, fields).values)
+
+
+def _timer(item: Score, engine: EngineSpec) -> Callable[[EngineSpec], float]:
+    """The estimate beside a record under other coefficients of its engine, whose graph is built once."""
+    mapped = item.mapped
+    asked = mapped.baseline or mapped
+    request = Request.of({**asked.request, "engine": engine})
+    case = answer(request).case
+    own = 1.0 if mapped.baseline is None else float(mapped.read(answer(Request.of(mapped.request))))
+
+    def estimated(trial: EngineSpec) -> float:
+        return float(mapped.read(answer(request, with_coefficients(case, trial)))) / own
+
+    return estimated
 
 
 def leave_one_out(
