@@ -210,8 +210,6 @@ class Estimate:
         Low and high have the shape of the metric, a key of `INTERVALS`; both are None where no record can tell.
         """
         case, request = self.case, self.request
-        if isinstance(case.model, NetworkSpec):
-            return Bounds(None, None, "none: no engine has records of networks of layers yet")
         if case.allocation.encodes:
             return Bounds(None, None, "none: no engine has records of encoder-decoders yet")
         if case.engine.flat:
@@ -219,6 +217,8 @@ class Estimate:
         if request.flops_efficiency is not None or request.hbm_memory_efficiency is not None:
             return Bounds(None, None, "none: the efficiencies were given, not fitted")
         phase: PhaseName = INTERVALS[metric] if case.model.causal else "prefill"
+        if isinstance(case.model, NetworkSpec):
+            phase = "network"
         found = interval(case.engine, case.gpu, case.kernels, phase, request.interval_level)
         factor, value = math.exp(found.half_width), getattr(self, metric)
         return Bounds(value / factor, value * factor, found.basis)

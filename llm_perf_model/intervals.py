@@ -14,7 +14,8 @@ from .specs.engine import EngineSpec
 from .specs.gpu import GpuSpec
 from .specs.kernels import KernelSpec
 
-PhaseName = Literal["prefill", "decode", "whole"]
+PhaseName = Literal["prefill", "decode", "whole", "network"]
+"""Part of a run that records time; `network`: a pass of a network of layers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,8 @@ def _entry(engine: str, gpu: str, kind: str, phase: str) -> Mapping[str, Any]:
     """The first entry that holds for an engine on a GPU: they are listed nearest first, and the last holds for all."""
     wanted = {"engine": engine, "gpu": gpu, "kind": kind, "phase": phase}
     entries: list[Mapping[str, Any]] = _table()["entries"]
+    if phase == "network":
+        entries = [e for e in entries if e.get("phase") == phase]  # rows of transformers say nothing of them
     return next(e for e in entries if all(e.get(key, value) == value for key, value in wanted.items()))
 
 

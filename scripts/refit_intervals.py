@@ -18,6 +18,7 @@ import numpy as np
 from llm_perf_model.specs.catalog import data_folder, load, names
 from llm_perf_model.specs.engine import EngineSpec
 from llm_perf_model.specs.kernels import KernelSpec
+from llm_perf_model.specs.network import NetworkSpec
 from llm_perf_model.specs.request import LEVELS
 from llm_perf_model.validation.compare import Score, Validation
 from llm_perf_model.validation.conformal import half_width
@@ -30,8 +31,13 @@ from llm_perf_model.validation.stacks import stacked
 FEWEST_ROWS = 20
 """Rows below which a group says too little of its own."""
 
-PHASES = ("prefill", "decode", "whole")
+PHASES = ("prefill", "decode", "whole", "network")
 Row = tuple[float, Score]
+
+
+def phase_of(s: Score) -> str:
+    """The phase of a transformer, or that the row is of a network of layers, which says nothing of transformers."""
+    return "network" if s.mapped.request["model"] in names(NetworkSpec) else s.mapped.phase
 
 
 def main(paths: list[str]) -> None:
@@ -59,12 +65,15 @@ def main(paths: list[str]) -> None:
         same = [(error, s) for error, s in unknown if load(EngineSpec, s.mapped.engine).kind == kind]
         entries += of_phases(same, f"{kind} engines without records of their own", kind=kind)
     entries += of_phases(unknown, "engines without records of their own")
+    networks = [(error, s) for error, s in near if phase_of(s) == "network"]
+    entries.append({"phase": "network"} | widths(networks, "engines with records of networks"))
     table = {
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "entries": entries,
         "generations": between_generations(validation),
         "coverage": [
-            coverage("engine and GPU known", near, lambda s: f"{s.mapped.engine} {s.mapped.request['gpu']}"),
+            coverage("networks of layers", networks, lambda s: f"{s.mapped.engine} {s.mapped.request['gpu']}"),
+            coverage("engine and GPU known", [row for row in near if row not in networks], lambda s: f"{s.mapped.engine} {s.mapped.request['gpu']}"),
             coverage("GPU left out", other_gpu, lambda _: ""),
             coverage("engine unknown", unknown, lambda s: load(EngineSpec, s.mapped.engine).kind),
         ],
@@ -105,11 +114,12 @@ def of_phases(rows: Sequence[Row], basis: str, **holds: str) -> list[dict[str, A
     """An entry for each phase with enough rows of its own, and one for the others from all rows."""
     found = []
     for phase in PHASES:
-        own = [(error, s) for error, s in rows if s.mapped.phase == phase]
+        own = [(error, s) for error, s in rows if phase_of(s) == phase]
         if len(own) >= FEWEST_ROWS:
             found.append({**holds, "phase": phase} | widths(own, f"{basis}, {phase}"))
-    if len(rows) >= FEWEST_ROWS:
-        found.append({**holds} | widths(rows, basis))
+    transformers = [(error, s) for error, s in rows if phase_of(s) != "network"]
+    if len(transformers) >= FEWEST_ROWS:
+        found.append({**holds} | widths(transformers, basis))
     return found
 
 
