@@ -131,11 +131,25 @@ def _machine(
         wanted = " or ".join(precision.gemm_peaks)
         raise InfeasibleError(
             f"{gpu.name} cannot run precision {precision.name}: it needs {wanted}, the device has {units}"
+            + _nearest(precision, gpu)
         )
     layers, encoder_layers = _timed_layers(model)
     m = machine(gpu, engine, engine.kernels or kernels, precision, peak, layers, joined, power, encoder_layers)
     beam_s = engine.beam_s or 0.0 if beams > 1 else 0.0
     return replace(m, sequence_s=m.sequence_s + beam_s)
+
+
+def _nearest(precision: PrecisionSpec, gpu: GpuSpec) -> str:
+    """A hint at the precision that a device can run and whose widths are nearest, the plainest of several."""
+
+    def distance(other: PrecisionSpec) -> tuple[float, int]:
+        widths = ("weight_bytes", "activation_bytes")
+        apart = sum(abs(getattr(other, width) - getattr(precision, width)) for width in widths)
+        return apart, len(other.model_fields_set)
+
+    known = [load(PrecisionSpec, name) for name in names(PrecisionSpec)]
+    runnable = [other for other in known if gemm_peak(gpu, other) is not None]
+    return f"; did you mean precision {min(runnable, key=distance).name}?" if runnable else ""
 
 
 def _timed_layers(model: AnyModel) -> tuple[int, int]:

@@ -73,7 +73,11 @@ def main(paths: list[str]) -> None:
         "generations": between_generations(validation),
         "coverage": [
             coverage("networks of layers", networks, lambda s: f"{s.mapped.engine} {s.mapped.request['gpu']}"),
-            coverage("engine and GPU known", [row for row in near if row not in networks], lambda s: f"{s.mapped.engine} {s.mapped.request['gpu']}"),
+            coverage(
+                "engine and GPU known",
+                [row for row in near if row not in networks],
+                lambda s: f"{s.mapped.engine} {s.mapped.request['gpu']}",
+            ),
             coverage("GPU left out", other_gpu, lambda _: ""),
             coverage("engine unknown", unknown, lambda s: load(EngineSpec, s.mapped.engine).kind),
         ],

@@ -102,18 +102,20 @@ def test_every_device_reaches_a_second_one_over_an_existing_link(gpu: str) -> No
 
 
 @pytest.mark.parametrize(
-    ("gpu", "precision", "needs"),
+    ("gpu", "precision", "needs", "nearest"),
     [
-        ("v100-sxm-16gb", "bf16", "tensor_bf16 or vector_bf16"),
-        ("v100-sxm-16gb", "tf32", "tensor_tf32"),
-        ("rtx-2080ti", "tf32", "tensor_tf32"),
+        ("v100-sxm-16gb", "bf16", "tensor_bf16 or vector_bf16", "w16a16"),
+        ("v100-sxm-16gb", "tf32", "tensor_tf32", "fp32"),
+        ("rtx-2080ti", "tf32", "tensor_tf32", "fp32"),
+        ("ryzen-9-5950x", "w16a16", "tensor_fp16 or vector_fp16", "fp32"),
     ],
 )
-def test_a_precision_without_a_unit_names_those_that_exist(gpu: str, precision: str, needs: str) -> None:
+def test_a_precision_without_a_unit_names_those_that_exist(gpu: str, precision: str, needs: str, nearest: str) -> None:
     with pytest.raises(lpm.InfeasibleError) as raised:
         case_of("opt-125m", gpu, 1, precision=precision)
     message = str(raised.value)
     assert f"{gpu} cannot run precision {precision}: it needs {needs}" in message
+    assert message.endswith(f"did you mean precision {nearest}?")
     for unit in load(GpuSpec, gpu).peak_flops_per_s:
         assert unit in message
 
