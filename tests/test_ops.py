@@ -17,6 +17,7 @@ from llm_perf_model.ops.convolution import Convolution
 from llm_perf_model.ops.dense import Embedding, Linear
 from llm_perf_model.ops.elementwise import Elementwise
 from llm_perf_model.ops.moe import ExpertLinear
+from llm_perf_model.ops.recurrence import Recurrence
 from llm_perf_model.ops.source import SourceAttention, SourceGather
 
 from .strategies import batches, groups, op_types, ops, wholes
@@ -162,6 +163,8 @@ def test_what_a_pass_reads_and_writes_is_alive_while_it_runs(cls: type[AbstractO
     times = 1.0
     if isinstance(kernel, MaterialisedAttention):  # first product, bias, softmax, second product
         times += kernel.softmax_tensors / 2.0 + kernel.biased
+    if isinstance(kernel, Recurrence):  # states are read and written again in each step
+        times = kernel.steps
     assert times * op.live.bytes(batch) >= op.cost(batch).activation_bytes
 
 
@@ -170,6 +173,7 @@ LIVE_BY_HAND: list[tuple[AbstractOp, Live]] = [
     (Linear(3.0, 5.0, 1.0, 2.0, last_only=True), Live(3 * 2.0, 5 * 2.0)),
     (Linear(3.0, 5.0, 1.0, 2.0, input_bytes=1.0), Live((3 + 5) * 2.0)),
     (Convolution(3.0, 5.0, 9.0, 4.0, 48.0, 1.0, weight_bytes=1.0, activation_bytes=2.0), Live((48 + 20) * 2.0)),
+    (Recurrence(8.0, 4.0, 3.0, 7.0, weight_bytes=1.0, activation_bytes=2.0), Live((3 * (4 + 1) + 2) * 8 * 2.0)),
     (Embedding(100.0, (50.0,), 8.0, 4.0, weight_bytes=2.0, activation_bytes=2.0), Live(8 * 2.0)),
     (Elementwise(8.0, 3.0, 2.0), Live(8 * 3 * 2.0)),
     (Elementwise(8.0, 3.0, 2.0, last_only=True), Live(sequence_bytes=8 * 3 * 2.0)),
@@ -195,7 +199,8 @@ LIVE_BY_HAND: list[tuple[AbstractOp, Live]] = [
     (Transfer(8.0, 2.0), Live(2 * 8 * 2.0)),
     (Transfer(8.0, 2.0, with_mask=True), Live(2 * 8 * 2.0, pair_bytes=2 * 2.0)),
 ]
-"""Inputs and results of 2 bytes a value; queries, keys, values and results of attention, its scores twice."""
+"""Inputs and results of 2 bytes a value; queries, keys, values and results of attention, its scores twice;
+gates and outputs of all steps of a recurrent layer, and one cell that is read and written."""
 
 
 @pytest.mark.parametrize(("op", "live"), LIVE_BY_HAND, ids=[type(op).__name__ for op, _ in LIVE_BY_HAND])

@@ -83,4 +83,6 @@ class Recurrence(AbstractOp):
 
     @property
     def live(self) -> Live:
-        return Live(self.tensors * self.hidden * self.activation_bytes)
+        """Tensors of one step, beside the gates that wait for the other steps and the outputs that they leave."""
+        values = self.tensors + (self.steps - 1.0) * (self.gates + 1.0)
+        return Live(values * self.hidden * self.activation_bytes)
