@@ -114,7 +114,7 @@ def _narrower(case: Case, point: Point) -> str | None:
 
 
 def _width(precision: PrecisionSpec) -> tuple[float, float]:
-    return precision.weight_bytes, precision.kv_bytes
+    return min(precision.weight_bytes, precision.filter_bytes), precision.kv_bytes
 
 
 def _larger(case: Case, point: Point) -> str | None:

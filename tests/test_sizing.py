@@ -106,7 +106,7 @@ def test_the_offered_stages_fit_and_fewer_do_not(asked: dict[str, Any]) -> None:
 def test_the_offered_precision_fits_and_no_wider_one_that_is_narrower_does(asked: dict[str, Any]) -> None:
     def width(name: str) -> tuple[float, float]:
         spec = load(PrecisionSpec, name)
-        return spec.weight_bytes, spec.kv_bytes
+        return min(spec.weight_bytes, spec.filter_bytes), spec.kv_bytes
 
     def narrower(name: str) -> bool:
         return width(name) < width(asked.get("precision", "w16a16")) and not load(PrecisionSpec, name).narrowing_pass
@@ -115,6 +115,12 @@ def test_the_offered_precision_fits_and_no_wider_one_that_is_narrower_does(asked
     fitting = [name for name in lpm.precisions() if narrower(name) and fits(asked, precision=name)]
     assert (offered in fitting) if fitting else offered is None
     assert offered is None or width(offered) == max(map(width, fitting))
+
+
+def test_a_network_in_32_bits_is_offered_16_before_8() -> None:
+    asked = {"model": "resnet50", "gpu": "rtx-3080ti", "engine": "generic-fused", "precision": "tf32"}
+    assert what_fits(asked | {"batch_size": 2000}).precision == "bf16"
+    assert what_fits(asked | {"batch_size": 4000}).precision == "int8-convolutions"
 
 
 def test_the_offered_device_fits_and_no_smaller_one_of_the_vendor_does(asked: dict[str, Any]) -> None:
