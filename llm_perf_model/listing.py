@@ -35,7 +35,7 @@ def _model_row(spec: FileSpec) -> Row:
 def _network_row(spec: FileSpec) -> Row:
     assert isinstance(spec, NetworkSpec)
     adds = decimal(spec.multiply_adds, "") if spec.multiply_adds else "-"
-    return spec.name, decimal(spec.parameters, ""), adds, text_of(spec.input), spec.title
+    return spec.name, decimal(spec.parameters, ""), adds, text_of(spec.input)
 
 
 def _gpu_row(spec: FileSpec) -> Row:
@@ -101,13 +101,13 @@ def _records(spec: CoefficientSpec) -> Row:
 
 KINDS: dict[str, tuple[type[FileSpec], Row, Callable[[FileSpec], Row]]] = {
     "models": (ModelSpec, ("model", "parameters", "layers", "hidden", "vocabulary"), _model_row),
-    "networks": (NetworkSpec, ("network", "parameters", "multiply-adds", "input", "title"), _network_row),
+    "networks": (NetworkSpec, ("network", "parameters", "multiply-adds", "input"), _network_row),
     "gpus": (GpuSpec, ("device", "year", "memory", "bandwidth", "16-bit tensor", "TDP"), _gpu_row),
-    "engines": (EngineSpec, ("engine", "kind", "like", "rows fitted"), _engine_row),
+    "engines": (EngineSpec, ("engine", "kind", "like", "records"), _engine_row),
     "precisions": (PrecisionSpec, ("precision", "B/weight", "B/activation", "B/cached", "title"), _precision_row),
-    "kernels": (KernelSpec, ("generation", "like", "rows fitted"), _kernel_row),
-    "collectives": (CollectiveSpec, ("kind of link", "like", "rows fitted"), _collective_row),
-    "powers": (PowerSpec, ("generation", "like", "rows fitted"), _power_row),
+    "kernels": (KernelSpec, ("generation", "like", "records"), _kernel_row),
+    "collectives": (CollectiveSpec, ("kind of link", "like", "records"), _collective_row),
+    "powers": (PowerSpec, ("generation", "like", "records"), _power_row),
     "prices": (PriceSpec, ("price list", "devices", "$ per hour", "newest", "title"), _price_row),
     "tariffs": (TariffSpec, ("tariff", "$ per kWh", "PUE", "date", "title"), _tariff_row),
     "links": (LinkSpec, ("link", "kind", "one way", "title"), _link_row),
@@ -119,7 +119,7 @@ def listing(word: str) -> Report:
     """Every entry of one kind."""
     kind, columns, row = KINDS[word]
     specs = [load(kind, name) for name in names(kind)]
-    texts = columns.index("rows fitted") if "rows fitted" in columns else 1
+    texts = columns.index("records") if "records" in columns else 1
     table = Table(columns, tuple(row(spec) for spec in specs), text_columns=texts)
     records = [{"name": spec.name, "title": spec.title, "aliases": list(spec.aliases)} for spec in specs]
     return Report(f"{len(specs)} {word}", (table,), (), {word: records}, records)

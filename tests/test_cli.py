@@ -475,7 +475,7 @@ def test_a_power_limit_that_the_device_cannot_hold(run: Run, value: str) -> None
 
 def test_there_is_a_list_of_powers_prices_and_tariffs(run: Run) -> None:
     assert {"powers", "prices", "tariffs"} <= KINDS.keys()
-    assert "rows fitted" in run("list", "powers").out
+    assert "records" in run("list", "powers").out
     assert "$ per hour" in run("list", "prices").out
     assert "$ per kWh" in run("list", "tariffs").out
 
