@@ -23,6 +23,7 @@ from .strategies import engines, models, wholes
 TIMES = ("prefill_s", "decode_step_s", "decode_s", "total_s", "ttft_s", "tpot_s")
 ANSWERS = (
     *TIMES,
+    "time_per_sample_s",
     "throughput_tokens_per_s",
     "fits",
     "extrapolated",
@@ -154,6 +155,7 @@ def test_replicas_multiply_throughput_and_energy_only(fields: dict[str, Any], dp
         assert at(one, name, (), ()) == at(many, name, (), ()), name
     for name in ("throughput_tokens_per_s", "energy_j"):
         assert getattr(many, name) == pytest.approx(dp * getattr(one, name), rel=1e-12), name
+    assert many.time_per_sample_s == pytest.approx(one.time_per_sample_s / dp, rel=1e-12)
     assert many.energy_per_token_j == pytest.approx(one.energy_per_token_j, rel=1e-12)
     assert many.prefill.totals == one.prefill.totals
 

@@ -185,8 +185,8 @@ def test_rooms_of_libraries_exist() -> None:
 # Vocabulary.
 
 _GENERIC = """
-ada attention base cache cnn code coder custom dynamic eager encoder fast fcn forward fused generic gpu inference large
-llm lstm medium mha mini mqa neo pro server serving small test
+ada attention base cache cnn code coder cpu custom dynamic eager encoder fast fcn forward fused generic gpu inference
+int8 large llm lstm medium mha mini mqa neo pro server serving small test
 """
 GENERIC = set(_GENERIC.split())
 """Words in catalogue names that name no product."""
@@ -200,7 +200,7 @@ COMPANIES = set(_COMPANIES.split())
 ALLOWED: dict[str, set[str]] = {
     "specs.request": {"a100-sxm-40gb", "fastertransformer"},  # defaults of a request
     "cli": {"a100-sxm-40gb", "fastertransformer"},  # the same, as the flags show them
-    "specs.gpu": {"nvidia", "amd", "intel", "google", "sxm", "pcie", "nvl", "oam", "cpu"},  # vendors, forms, kinds
+    "specs.gpu": {"nvidia", "amd", "intel", "google", "sxm", "pcie", "nvl", "oam"},  # vendors, forms
     "specs.engine": {"ideal"},  # a kind of engine
 }
 """Module -> whole strings that name a product there."""
