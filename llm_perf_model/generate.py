@@ -130,7 +130,7 @@ def decode(graph: Graph, machine: Machine, batch_size: Num, input_len: Num, step
     No steps are no runs. The number of runs depends on the kinks of the cost (a sliding window, and where the host may be
     the limit a change of an operator's bound), never on the number of steps.
     """
-    if isinstance(steps, float) and steps == 0.0:
+    if all(isinstance(value, float) for value in (batch_size, input_len, steps)) and steps == 0.0:
         return Phase(graph, machine, ())
     past, source = decoder_lengths(graph, input_len)
     graph = running(graph, "always")

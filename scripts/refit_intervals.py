@@ -64,15 +64,14 @@ def main(paths: list[str]) -> None:
     for kind in dict.fromkeys(engine.kind for engine in engines):
         same = [(error, s) for error, s in unknown if load(EngineSpec, s.mapped.engine).kind == kind]
         entries += of_phases(same, f"{kind} engines without records of their own", kind=kind)
-    entries += of_phases(unknown, "engines without records of their own")
     networks = [(error, s) for error, s in near if phase_of(s) == "network"]
     entries.append({"phase": "network"} | widths(networks, "engines with records of networks"))
+    entries += of_phases(unknown, "engines without records of their own")
     table = {
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "entries": entries,
         "generations": between_generations(validation),
         "coverage": [
-            coverage("networks of layers", networks, lambda s: f"{s.mapped.engine} {s.mapped.request['gpu']}"),
             coverage(
                 "engine and GPU known",
                 [row for row in near if row not in networks],
@@ -80,6 +79,7 @@ def main(paths: list[str]) -> None:
             ),
             coverage("GPU left out", other_gpu, lambda _: ""),
             coverage("engine unknown", unknown, lambda s: load(EngineSpec, s.mapped.engine).kind),
+            coverage("networks of layers", networks, lambda s: f"{s.mapped.engine} {s.mapped.request['gpu']}"),
         ],
     }
     path = data_folder("records") / "intervals.json"

@@ -27,7 +27,7 @@ from llm_perf_model.units import interval_of_seconds
 from .running import Run, runner
 
 ROOT = Path(__file__).resolve().parents[1]
-PHASES = ("prefill", "decode", "whole")
+PHASES = ("prefill", "decode", "whole", "network")
 KEYS = ("engine", "gpu", "kind", "phase")
 TABLE: Mapping[str, Any] = json.loads((data_folder("records") / "intervals.json").read_bytes())
 ENTRIES: list[Mapping[str, Any]] = TABLE["entries"]

@@ -865,7 +865,14 @@ def test_text_of_a_shape(height: int, width: int) -> None:
     assert prod(shape_after(layers_of({"kind": "flatten"}), (3, height, width))) == 3 * height * width
 
 
-def test_no_interval_is_claimed_for_a_network() -> None:
-    e = lpm.estimate("resnet18", gpu="rtx-3080ti", engine="generic-fused", precision="tf32")
-    assert e.bounds("total_s") == (None, None, "none: no engine has records of networks of layers yet")
-    assert {entry["low"] for name, entry in e.interval.items() if name != "level"} == {None}
+FITTED_OR_NOT = ("tensorrt", "generic-fused")
+
+
+def test_an_interval_of_a_network_rests_on_networks() -> None:
+    own, other = (lpm.estimate("resnet18", gpu="rtx-3080ti", engine=name, precision="tf32") for name in FITTED_OR_NOT)
+    assert own.bounds("total_s").basis.startswith("tensorrt on rtx-3080ti, network: ")
+    assert other.bounds("total_s").basis.startswith("engines with records of networks: ")
+    low, high, _ = own.bounds("total_s")
+    assert low is not None
+    assert high is not None
+    assert low < own.total_s < high
