@@ -127,8 +127,8 @@ def decode(graph: Graph, machine: Machine, batch_size: Num, input_len: Num, step
 
     The decoder of an encoder-decoder finds one token, and sees those of the prompt beside its own.
 
-    No steps are no runs. The number of runs depends on the kinks of the cost (a sliding window, and where the host may be
-    the limit a change of an operator's bound), never on the number of steps.
+    No steps are no runs. Else their number depends on the kinks of the cost (a sliding window, and where the host may
+    be the limit a change of an operator's bound), never on the number of steps.
     """
     if all(isinstance(value, float) for value in (batch_size, input_len, steps)) and steps == 0.0:
         return Phase(graph, machine, ())
