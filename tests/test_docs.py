@@ -281,7 +281,7 @@ def test_the_table_of_studies_in_the_readme_is_that_of_the_page() -> None:
     section = page.split("### times and rates by source\n", 1)[1].split("###", 1)[0]
     row = r"^\| .+? \| (\d+) \| ([\d.]+ %) \| .+ \| ([\d.]+ %) \| ([-+][\d.]+ %) \|$"
     rows = re.findall(row, section, re.MULTILINE)
-    assert len(rows) == 4
+    assert len(rows) == 6
     scored, listed = re.findall(r"\d+", page.splitlines()[0])[:2]
     assert f"{scored} are scored, {listed} are listed" in " ".join(readme.split())
     for n, median, worst, bias in rows:
@@ -339,7 +339,7 @@ def test_an_engine_like_another_says_so(name: str) -> None:
 
 def test_the_page_of_engines_shows_the_errors_of_the_page_of_validation() -> None:
     text, page = ((ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("engines.md", "validation.md"))
-    row = r"^\| ([\w-]+): (?:fitted|left out) \| .+? \| ([\d.]+ %) \| .+ \| ([\d.]+ %) \| [-+][\d.]+ % \|$"
+    row = r"^\| ([\w.-]+): (?:fitted|left out) \| .+? \| ([\d.]+ %) \| .+ \| ([\d.]+ %) \| [-+][\d.]+ % \|$"
     found = re.findall(row, page, re.MULTILINE)
     assert {engine for engine, _, _ in found} == OWN
     for engine, median, worst in found:

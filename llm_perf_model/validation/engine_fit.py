@@ -26,6 +26,8 @@ def refit(engine: EngineSpec, scores: Sequence[Score]) -> EngineSpec:
         RequestError: SciPy is not installed.
     """
     fields = free_fields(engine)
+    if not fields:
+        return engine
 
     timers = [_timer(item, engine) for item in scores]
 
