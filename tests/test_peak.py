@@ -218,7 +218,8 @@ def test_memory_never_falls_as_values_grow_wider(
     engine = case.engine.model_copy(update={"cache": cache, "workspace": workspace})
     case = replace(case, engine=engine)
     narrow, wide = (memory(stored_as(case, stored(x, x), capacity_bytes), *lengths) for x in (b, 2.0 * b))
-    assert wide.peak_bytes >= narrow.peak_bytes * (1.0 - 1e-12)
+    # A workspace that fills the device gives way to what is beside it, so peaks agree to within some tokens.
+    assert wide.peak_bytes >= narrow.peak_bytes * (1.0 - (1e-5 if workspace else 1e-12))
     assert wide.weights_bytes == 2.0 * narrow.weights_bytes
     assert wide.reserve_bytes == narrow.reserve_bytes
 
