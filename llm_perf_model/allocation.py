@@ -98,9 +98,10 @@ def allocation(
     layers = model.layer_count
     cache, generates = engine.cache_of(model.position), isinstance(model, ModelSpec)
     share = _largest_stage(layers, layout.layer_split) / layers
+    cached_bytes = kv_bytes_per_token(graph) * share
     return Allocation(
         weights_bytes=_weights_bytes(graph, share) + share * parameters(graph) * (precision.kept_weight_bytes or 0.0),
-        kv_token_bytes=0.0 if cache == "none" else kv_bytes_per_token(graph) * share,
+        kv_token_bytes=0.0 if cache == "none" else cached_bytes,
         cache=cache,
         beams=float(beams),
         beam_cache=engine.beams,
@@ -115,7 +116,7 @@ def allocation(
         token_by_token=engine.feeds_tokens(model.causal),
         pass_tokens=float(engine.pass_tokens) if engine.pass_tokens and generates else None,
         pass_sequences=float(engine.pass_sequences or 0) if generates else 0.0,
-        buffer=_buffer(model, engine, precision, layout.tp) if isinstance(model, ModelSpec) else None,
+        buffer=_buffer(model, engine, precision, cached_bytes) if isinstance(model, ModelSpec) else None,
         comm_buffer_bytes=(collectives.buffer_bytes or 0.0) if collectives is not None and layout.tp > 1 else 0.0,
         graph_bytes=engine.graph_bytes or 0.0,
         context_bytes=engine.context_bytes,
@@ -150,8 +151,11 @@ def _weights_bytes(graph: Graph, share: float) -> float:
     return share * inner + max(ends.values())
 
 
-def _buffer(model: ModelSpec, engine: EngineSpec, precision: PrecisionSpec, tp: int) -> Buffer | None:
-    """The engine's workspace: vectors of all heads, rows of scores, and the cache where it is not kept elsewhere."""
+def _buffer(model: ModelSpec, engine: EngineSpec, precision: PrecisionSpec, cached: float) -> Buffer | None:
+    """The engine's workspace: vectors of all heads, rows of scores, and the cache where it is not kept elsewhere.
+
+    `cached` is what the device's layers keep of a token.
+    """
     spec = engine.workspace
     if spec is None:
         return None
@@ -159,10 +163,6 @@ def _buffer(model: ModelSpec, engine: EngineSpec, precision: PrecisionSpec, tp: 
     first = model.layers[0].attention
     vectors = spec.activation_vectors * first.heads * first.head_dim * b
     scores = spec.score_rows * first.heads * spec.max_tokens * b
-    cached = sum(
-        2.0 * group.count * max(group.attention.kv_heads / tp, 1.0) * group.attention.head_dim * precision.kv_bytes
-        for group in model.layers
-    )
     inside = 0.0 if engine.concatenates(engine.cache_of(model.position)) else cached
     held = vectors + scores + inside
     return Buffer(vectors + scores + cached, held, float(spec.max_tokens), float(spec.spare_bytes), inside)
