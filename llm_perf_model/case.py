@@ -11,9 +11,9 @@ from .casts import with_casts
 from .errors import InfeasibleError, SpecError, UnknownNameError
 from .graph import build
 from .layers import build_network
-from .machine import Connection, gemm_peak, machine
+from .machine import Connection, convolution_peak, gemm_peak, machine
 from .ops.node import Graph
-from .rates import Machine
+from .rates import Machine, counted_at
 from .specs.catalog import load, names
 from .specs.collective import CollectiveSpec
 from .specs.engine import EngineSpec
@@ -87,8 +87,8 @@ def make_case(
     _check(model, layout, beams)
     joined = connection(gpu, max(layout.tp, layout.layer_split), link)
     kernels, power = _of_generation(KernelSpec, gpu), _of_generation(PowerSpec, gpu)
-    reached = _machine(model, gpu, engine, precision, joined, kernels, power, beams)
     graph = _graph(model, engine, precision, layout, beams, input_shape)
+    reached = _machine(model, gpu, engine, precision, joined, kernels, power, beams, graph)
     collectives = joined.reached if joined else None
     return Case(
         model=model,
@@ -110,7 +110,7 @@ def make_case(
 def with_coefficients(case: Case, engine: EngineSpec) -> Case:
     """The case under an engine that differs in coefficients of time alone: another machine, the same graph."""
     c = case
-    reached = _machine(c.model, c.gpu, engine, c.precision, c.joined, c.kernels, c.power, c.beams)
+    reached = _machine(c.model, c.gpu, engine, c.precision, c.joined, c.kernels, c.power, c.beams, c.graph)
     return replace(case, engine=engine, machine=reached)
 
 
@@ -123,8 +123,12 @@ def _machine(
     kernels: KernelSpec,
     power: PowerSpec,
     beams: int,
+    graph: Graph,
 ) -> Machine:
-    """What the device reaches, with the time that the host takes for a search."""
+    """What the device reaches, with the time that the host takes for a search.
+
+    FLOPs of a network with convolutions are held against the peak of their unit.
+    """
     peak = gemm_peak(gpu, precision)
     if peak is None:
         units = ", ".join(sorted(gpu.peak_flops_per_s))
@@ -135,6 +139,8 @@ def _machine(
         )
     layers, encoder_layers = _timed_layers(model)
     m = machine(gpu, engine, engine.kernels or kernels, precision, peak, layers, joined, power, encoder_layers)
+    if any(node.op.kind == "convolution" for node in graph):
+        m = counted_at(m, gpu.peak_flops_per_s[convolution_peak(gpu, precision, peak)])
     beam_s = engine.beam_s or 0.0 if beams > 1 else 0.0
     return replace(m, sequence_s=m.sequence_s + beam_s)
 

@@ -53,6 +53,11 @@ def gemm_peak(gpu: GpuSpec, precision: PrecisionSpec) -> Peak | None:
     return _first(gpu, precision.gemm_peaks)
 
 
+def convolution_peak(gpu: GpuSpec, precision: PrecisionSpec, peak: Peak) -> Peak:
+    """The unit of the precision's convolutions; that of its products, `peak`, where it states no other."""
+    return _first(gpu, precision.convolution_peaks) or peak
+
+
 def _first(gpu: GpuSpec, peaks: tuple[Peak, ...]) -> Peak | None:
     return next((peak for peak in peaks if peak in gpu.peak_flops_per_s), None)
 
@@ -74,7 +79,7 @@ def machine(
     """
     half = engine.half_layer_s if precision.activation_bytes < FULL_WIDTH_BYTES else 0.0
     wide = _first(gpu, precision.wide_gemm_peaks) or peak
-    convolution = _first(gpu, precision.convolution_peaks) or peak
+    convolution = convolution_peak(gpu, precision, peak)
     units = _Units(gpu, engine, kernels, precision, peak, wide, convolution)
     reached = Machine(
         rates=units.rates(),

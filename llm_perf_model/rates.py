@@ -210,3 +210,9 @@ def with_power_limit(m: Machine, power_limit_w: float | None) -> Machine:
             f"and at most {m.power.design_w:g} W, its design power"
         )
     return replace(m, power=m.power._replace(limit_w=power_limit_w))
+
+
+def counted_at(m: Machine, peak_flops_per_s: float) -> Machine:
+    """The machine whose FLOPs are held against another unit's peak, and draw as much as that unit does for one."""
+    flop_j = m.power.flop_j * float(m.peak_flops_per_s) / peak_flops_per_s
+    return replace(m, peak_flops_per_s=peak_flops_per_s, power=m.power._replace(flop_j=flop_j))
