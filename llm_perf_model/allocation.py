@@ -98,10 +98,10 @@ def allocation(
     layers = model.layer_count
     cache, generates = engine.cache_of(model.position), isinstance(model, ModelSpec)
     share = _largest_stage(layers, layout.layer_split) / layers
-    cached_bytes = kv_bytes_per_token(graph) * share
+    kept_bytes = 0.0 if cache == "none" else kv_bytes_per_token(graph) * share
     return Allocation(
         weights_bytes=_weights_bytes(graph, share) + share * parameters(graph) * (precision.kept_weight_bytes or 0.0),
-        kv_token_bytes=0.0 if cache == "none" else cached_bytes,
+        kv_token_bytes=kept_bytes,
         cache=cache,
         beams=float(beams),
         beam_cache=engine.beams,
@@ -116,7 +116,7 @@ def allocation(
         token_by_token=engine.feeds_tokens(model.causal),
         pass_tokens=float(engine.pass_tokens) if engine.pass_tokens and generates else None,
         pass_sequences=float(engine.pass_sequences or 0) if generates else 0.0,
-        buffer=_buffer(model, engine, precision, cached_bytes) if isinstance(model, ModelSpec) else None,
+        buffer=_buffer(model, engine, precision, kept_bytes) if isinstance(model, ModelSpec) else None,
         comm_buffer_bytes=(collectives.buffer_bytes or 0.0) if collectives is not None and layout.tp > 1 else 0.0,
         graph_bytes=engine.graph_bytes or 0.0,
         context_bytes=engine.context_bytes,

@@ -269,7 +269,7 @@ def _workspace_bytes(a: Allocation, sequences: Num, context: Num, source: Num) -
     free = a.capacity_bytes - a.weights_bytes - a.context_bytes - a.buffer.spare_bytes
     context = ceil(context / a.block_tokens) * a.block_tokens
     meant = sequences * maximum(maximum(context, source), a.buffer.max_tokens)
-    tokens = minimum(meant, maximum(free, 0.0) / a.buffer.token_bytes)
+    tokens = minimum(meant, maximum(free, 0.0) / a.buffer.token_bytes) if a.buffer.token_bytes else meant
     return tokens * a.buffer.held_bytes - minimum(tokens, sequences * context) * a.buffer.cache_bytes
 
 
