@@ -117,10 +117,11 @@ def test_positive_sum_of_arrays_holds_what_scalars_give(rows: list[tuple[float, 
     assert sums.tolist() == [positive_sum(*row) for row in rows]
 
 
-@given(graphs(windowed=False), machines(), wholes(1, 9), wholes(0, 150), wholes(1, 30))
+@given(graphs(windowed=False), machines(), wholes(1, 9), wholes(1, 150), wholes(1, 30))
 def test_walk_over_a_run_is_the_sum_over_its_steps(
     graph: Graph, m: Machine, seqs: float, past: float, steps: float
 ) -> None:
+    """A run finds a token cached at least: a pass that finds none starts a cache, and no run holds it."""
     run = walk(graph, m, decode_run(seqs, past, steps))
     singles = [list(walk(graph, m, Run.single(Batch.uniform(seqs, 1.0, past + i)))) for i in range(int(steps))]
     for work, *parts in zip(run, *singles, strict=True):
