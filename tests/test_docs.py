@@ -242,7 +242,7 @@ def layer_kinds() -> tuple[type[BaseModel], ...]:
 def test_the_readme_has_the_two_commands() -> None:
     commands = [block.text.strip() for block in blocks(ROOT / "README.md", "bash")]
     assert "pip install . && python -m llm_perf_model infer --model test-13b --tp 2" in commands
-    assert 'pip install -e ".[dev]" && pytest' in commands
+    assert 'pip install -e ".[dev]" && pytest -n 2' in commands
 
 
 MEASURED_MS = {1: (63.17, 22.0, 283.6), 2: (45.45, 13.5, 180.86)}
