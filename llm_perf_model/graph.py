@@ -274,7 +274,7 @@ class _Builder:
         layout = self.engine.passes.get("layout")
         if layout is not None:
             moved = self._pass(qkv + heads * dim, layout.tensors)
-            yield Node("layout", "attention", moved, kernels=layout.kernels, calls=layout.calls)
+            yield Node("layout", "attention", moved, kernels=layout.kernels)
         if self.engine.concatenates(self.engine.cache_of(model.position)):
             grown = CacheConcat(kv_heads, dim, self.precision.kv_bytes)
             yield Node("cache_concat", "attention", grown, kernels=2.0)
@@ -305,8 +305,7 @@ class _Builder:
         """Half of what lays out queries, keys, values and results where all are of the same tokens."""
         layout = self.engine.passes.get("layout")
         if layout is not None:
-            half = None if layout.calls is None else layout.calls / 2.0
-            yield Node(name, "attention", self._pass(width, layout.tensors), kernels=layout.kernels / 2.0, calls=half)
+            yield Node(name, "attention", self._pass(width, layout.tensors), kernels=layout.kernels / 2.0)
 
     def _projection(self, name: str, d_in: float, d_out: float, bias: bool) -> Iterator[Node]:
         """A product of attention, and the pass that adds its bias."""

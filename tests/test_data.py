@@ -419,7 +419,7 @@ def test_kernels_of_a_generation_are_plausible(name: str) -> None:
     kernels = load(KernelSpec, name)
     assert 1e-6 <= kernels.kernel_start_s <= 20e-6
     for gemm in (kernels.gemm, kernels.vector_gemm):
-        assert 0.2 <= gemm.compute_efficiency <= 1.0
+        assert (0.2 if kernels.last_level_cache else 0.3) <= gemm.compute_efficiency <= 1.0  # peaks of one core's clock
         assert 0.5 <= gemm.memory_efficiency <= 1.0
         assert gemm.wave_s <= 20e-6
         assert gemm.split_s <= 20e-6

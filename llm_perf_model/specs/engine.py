@@ -40,8 +40,6 @@ class Passes(Spec):
 
     tensors: NonNegative
     kernels: NonNegative
-    calls: NonNegative | None = None
-    """Operators that the framework dispatches for it, views without a kernel among them; None: one a kernel."""
 
 
 class Workspace(Spec):
