@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from .graph import kv_bytes_per_token, parameters, weights_bytes
+from .graph.stack import kv_bytes_per_token, parameters, weights_bytes
 from .liveness import held_logits, largest_live
 from .ops.base import Live
 from .ops.node import Graph, running
+from .specs.attention import GroupedQueryAttention
 from .specs.collective import CollectiveSpec
 from .specs.engine import BeamCache, Cache, EngineSpec
 from .specs.gpu import GpuSpec
@@ -160,7 +161,7 @@ def _buffer(model: ModelSpec, engine: EngineSpec, precision: PrecisionSpec, cach
     if spec is None:
         return None
     b = precision.activation_bytes
-    first = model.layers[0].attention
+    first = next(g.attention for g in model.layers if isinstance(g.attention, GroupedQueryAttention))
     vectors = spec.activation_vectors * first.heads * first.head_dim * b
     scores = spec.score_rows * first.heads * spec.max_tokens * b
     inside = 0.0 if engine.concatenates(engine.cache_of(model.position)) else cached

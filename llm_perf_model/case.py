@@ -9,19 +9,22 @@ from typing import TypeVar
 from .allocation import Allocation, allocation
 from .casts import with_casts
 from .errors import InfeasibleError, SpecError, UnknownNameError
-from .graph import build
+from .graph.stack import build
 from .layers import build_network
 from .machine import Connection, convolution_peak, gemm_peak, machine
 from .ops.node import Graph
 from .rates import Machine, counted_at
+from .specs.attention import CrossAttention
 from .specs.catalog import load, names
 from .specs.collective import CollectiveSpec
 from .specs.engine import EngineSpec
+from .specs.ffn import Ffn, GatedFfn, MoeFfn, PlainFfn
 from .specs.gpu import GpuSpec
 from .specs.kernels import KernelSpec
 from .specs.layer import Shape, shape_after, text_of
 from .specs.layout import LayoutSpec
 from .specs.link import LinkSpec
+from .specs.mixer import Mixer
 from .specs.model import LayerGroup, ModelSpec
 from .specs.network import NetworkSpec
 from .specs.power import PowerSpec
@@ -31,6 +34,9 @@ AnyModel = ModelSpec | NetworkSpec
 """What an estimate is of: a transformer, or a network of explicit layers."""
 
 S = TypeVar("S", KernelSpec, PowerSpec)
+
+MOST_RANKS = 1024
+"""Ranks that are tried for one that divides a model."""
 
 NODE_RANKS = 8
 """Cards that share one host."""
@@ -223,20 +229,23 @@ def _check(model: AnyModel, layout: LayoutSpec, beams: int) -> None:
 def _check_divides(model: ModelSpec, tp: int) -> None:
     for group in model.groups:
         if not _divides(group, tp):
-            possible = [n for n in range(1, group.attention.heads + 1) if all(_divides(g, n) for g in model.groups)]
+            most = max(count for each in model.groups for block in each.blocks for count in block.shared.values())
+            possible = [n for n in range(1, min(most, MOST_RANKS) + 1) if all(_divides(g, n) for g in model.groups)]
+            sizes = {word: count for block in group.blocks for word, count in (block.shared | _copied(block)).items()}
+            text = ", ".join(f"{word} {n}" if "width" in word else f"{n} {word}" for word, n in sizes.items())
             raise InfeasibleError(
-                f"tp = {tp} does not divide {model.name}: {group.attention.heads} heads, "
-                f"{group.attention.kv_heads} key-value heads, feed-forward width {group.ffn.intermediate}; "
-                f"possible: {', '.join(map(str, possible))}"
+                f"tp = {tp} does not divide {model.name}: {text}; possible: {', '.join(map(str, possible))}"
             )
 
 
+def _copied(block: Mixer | CrossAttention | Ffn) -> dict[str, int]:
+    return {} if isinstance(block, PlainFfn | GatedFfn | MoeFfn) else block.copied
+
+
 def _divides(group: LayerGroup, tp: int) -> bool:
-    """Heads and widths split evenly; key heads split evenly or are copied evenly."""
-    blocks = [block for block in (group.attention, group.cross_attention) if block is not None]
-    widths = (group.ffn.intermediate, getattr(group.ffn, "shared_intermediate", None) or 0)
-    shared = all(block.kv_heads % tp == 0 or tp % block.kv_heads == 0 for block in blocks)
-    return shared and not any(width % tp for width in (*widths, *(block.heads for block in blocks)))
+    """What ranks share splits evenly; what they may copy splits evenly or is copied evenly."""
+    shared = all(count % tp == 0 for block in group.blocks for count in block.shared.values())
+    return shared and all(n % tp == 0 or tp % n == 0 for block in group.blocks for n in _copied(block).values())
 
 
 def _joined(link: LinkSpec, bundles: int) -> Connection:

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from math import prod
 from typing import assert_never, cast
 
-from .graph import NORM_TOUCHES, scores
+from .graph.attention import scores
+from .graph.parts import NORM_TOUCHES
 from .ops.base import Kind
 from .ops.collective import Transfer
 from .ops.convolution import Convolution

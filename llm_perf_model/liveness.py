@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .graph import FLOAT32_BYTES
+from .graph.parts import FLOAT32_BYTES
 from .ops.base import Live
 from .ops.elementwise import Elementwise
 from .ops.node import Graph, Node

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from .case import Case
-from .graph import FLOAT32_BYTES, weights_bytes
+from .graph.parts import FLOAT32_BYTES
+from .graph.stack import weights_bytes
 from .specs.model import ModelSpec
 from .types import Num
 

@@ -17,11 +17,12 @@ from hypothesis import strategies as st
 
 import llm_perf_model.ops
 from llm_perf_model.case import Case, make_case
-from llm_perf_model.graph import Graph, build
+from llm_perf_model.graph.stack import build
 from llm_perf_model.machine import gemm_peak
 from llm_perf_model.ops.attention import FusedAttention, MaterialisedAttention
 from llm_perf_model.ops.base import AbstractOp, Kind
 from llm_perf_model.ops.batch import UNLIMITED, Batch, Group
+from llm_perf_model.ops.node import Graph
 from llm_perf_model.rates import SQUARES, AttentionRate, BlockRate, Exchange, Machine, OneKernel, PassRate, Power, Rate
 from llm_perf_model.specs.attention import CrossAttention, GroupedQueryAttention
 from llm_perf_model.specs.base import Assumption

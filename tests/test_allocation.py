@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import llm_perf_model as lpm
 from llm_perf_model.allocation import Allocation, Buffer
 from llm_perf_model.case import Case, make_case
-from llm_perf_model.graph import build, weights_bytes
+from llm_perf_model.graph.stack import build, weights_bytes
 from llm_perf_model.liveness import held_logits, largest_live
 from llm_perf_model.specs.catalog import load, names
 from llm_perf_model.specs.collective import CollectiveSpec

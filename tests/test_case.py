@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 import llm_perf_model as lpm
 from llm_perf_model.allocation import allocation
 from llm_perf_model.case import NODE_RANKS, Case, make_case
-from llm_perf_model.graph import build
+from llm_perf_model.graph.stack import build
 from llm_perf_model.specs.catalog import load
 from llm_perf_model.specs.collective import CollectiveSpec
 from llm_perf_model.specs.engine import EngineSpec

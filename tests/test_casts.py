@@ -6,7 +6,7 @@ import pytest
 
 import llm_perf_model as lpm
 from llm_perf_model.casts import with_casts
-from llm_perf_model.graph import parameters, weights_bytes
+from llm_perf_model.graph.stack import parameters, weights_bytes
 from llm_perf_model.ops.batch import Batch
 from llm_perf_model.specs.catalog import load
 from llm_perf_model.specs.engine import EngineSpec

@@ -12,7 +12,7 @@ from typing import Any, get_args
 
 import pytest
 
-from llm_perf_model.graph import build, parameters
+from llm_perf_model.graph.stack import build, parameters
 from llm_perf_model.specs.base import CoefficientSpec, FileSpec
 from llm_perf_model.specs.catalog import FOLDERS, folder_of, load, names
 from llm_perf_model.specs.collective import CollectiveSpec

@@ -24,12 +24,13 @@ from llm_perf_model.breakdown import Line
 from llm_perf_model.case import Case
 from llm_perf_model.estimate import Bounds
 from llm_perf_model.generate import Phase
-from llm_perf_model.graph import Node, parameters
+from llm_perf_model.graph.stack import parameters
 from llm_perf_model.intervals import Interval
 from llm_perf_model.machine import Connection
 from llm_perf_model.ops.base import AbstractOp, Cost, Live, Product
 from llm_perf_model.ops.batch import Batch, Group
 from llm_perf_model.ops.elementwise import Elementwise
+from llm_perf_model.ops.node import Node
 from llm_perf_model.peak import Memory, Pool
 from llm_perf_model.rates import AttentionRate, BlockRate, Exchange, Machine, OneKernel, PassRate, Power, Rate
 from llm_perf_model.roofline import Run, Step, Timing, Totals, Work

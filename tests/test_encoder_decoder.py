@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import llm_perf_model as lpm
 from llm_perf_model.case import make_case
 from llm_perf_model.generate import Phase, decode, prefill
-from llm_perf_model.graph import build, parameters
+from llm_perf_model.graph.stack import build, parameters
 from llm_perf_model.ops.batch import Batch
 from llm_perf_model.ops.node import Graph, running
 from llm_perf_model.peak import memory

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import llm_perf_model as lpm
-from llm_perf_model.graph import build
+from llm_perf_model.graph.stack import build
 from llm_perf_model.ops.batch import Batch
 from llm_perf_model.roofline import Run, totals, walk
 from llm_perf_model.specs.catalog import load

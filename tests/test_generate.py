@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 import llm_perf_model as lpm
 from llm_perf_model.case import Case
 from llm_perf_model.generate import BOUNDS, Phase, decode, prefill
-from llm_perf_model.graph import Graph, Node, build
+from llm_perf_model.graph.stack import build
 from llm_perf_model.ops.base import AbstractOp, Cost, Kind, Live
 from llm_perf_model.ops.batch import UNLIMITED, Batch
+from llm_perf_model.ops.node import Graph, Node
 from llm_perf_model.rates import AttentionRate, Machine, Rate
 from llm_perf_model.roofline import Run, Timing, Totals, totals, walk
 from llm_perf_model.specs.attention import GroupedQueryAttention

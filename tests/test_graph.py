@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 
 import llm_perf_model as lpm
 from llm_perf_model.exchange import EXCHANGES
-from llm_perf_model.graph import Graph, Node, build, kv_bytes_per_token, parameters, weights_bytes
+from llm_perf_model.graph.stack import build, kv_bytes_per_token, parameters, weights_bytes
 from llm_perf_model.ops.batch import Batch
 from llm_perf_model.ops.dense import Embedding, Linear
 from llm_perf_model.ops.moe import ExpertLinear
+from llm_perf_model.ops.node import Graph, Node
 from llm_perf_model.specs.catalog import load
 from llm_perf_model.specs.engine import EngineSpec
 from llm_perf_model.specs.model import ModelSpec

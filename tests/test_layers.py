@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import llm_perf_model as lpm
-from llm_perf_model.graph import NORM_TOUCHES, Graph, Node, parameters
+from llm_perf_model.graph.parts import NORM_TOUCHES
+from llm_perf_model.graph.stack import parameters
 from llm_perf_model.layers import build_network
 from llm_perf_model.liveness import largest_live
 from llm_perf_model.ops.attention import FusedAttention, MaterialisedAttention
@@ -21,6 +22,7 @@ from llm_perf_model.ops.batch import Batch
 from llm_perf_model.ops.convolution import Convolution
 from llm_perf_model.ops.dense import Linear
 from llm_perf_model.ops.elementwise import Elementwise
+from llm_perf_model.ops.node import Graph, Node
 from llm_perf_model.ops.recurrence import Recurrence
 from llm_perf_model.rates import Machine
 from llm_perf_model.roofline import step_s, walk

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import llm_perf_model as lpm
-from llm_perf_model.graph import Graph, Node, build
+from llm_perf_model.graph.stack import build
 from llm_perf_model.liveness import held_logits, largest_live
 from llm_perf_model.ops.attention import MaterialisedAttention
 from llm_perf_model.ops.base import Live
@@ -15,6 +15,7 @@ from llm_perf_model.ops.batch import Batch, Group
 from llm_perf_model.ops.collective import AllReduce, Transfer
 from llm_perf_model.ops.dense import Linear
 from llm_perf_model.ops.elementwise import Elementwise
+from llm_perf_model.ops.node import Graph, Node
 from llm_perf_model.specs.catalog import load
 from llm_perf_model.specs.engine import EngineSpec, Passes
 from llm_perf_model.specs.model import ModelSpec

@@ -16,13 +16,14 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
 import llm_perf_model as lpm
-from llm_perf_model.graph import Graph, Node, parameters
+from llm_perf_model.graph.stack import parameters
 from llm_perf_model.layers import build_network
 from llm_perf_model.ops.attention import FusedAttention, MaterialisedAttention
 from llm_perf_model.ops.batch import Batch
 from llm_perf_model.ops.convolution import Convolution
 from llm_perf_model.ops.dense import Linear
 from llm_perf_model.ops.elementwise import Elementwise
+from llm_perf_model.ops.node import Graph, Node
 from llm_perf_model.ops.recurrence import Recurrence
 from llm_perf_model.roofline import walk
 from llm_perf_model.specs.catalog import folder_of, load, names, parse

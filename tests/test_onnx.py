@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from onnx import helper
 
 import llm_perf_model as lpm
-from llm_perf_model.graph import parameters
+from llm_perf_model.graph.stack import parameters
 from llm_perf_model.specs.catalog import load, names
 from llm_perf_model.specs.layer import Layer, Repeat, Residual, Shape, shape_after
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import llm_perf_model as lpm
 from llm_perf_model.allocation import Allocation, Buffer, allocation
 from llm_perf_model.case import Case
-from llm_perf_model.graph import build
+from llm_perf_model.graph.stack import build
 from llm_perf_model.ops.base import Live
 from llm_perf_model.ops.batch import Batch
 from llm_perf_model.peak import LARGE_BYTES, MOMENTS, SEGMENT_BYTES, Memory, memory

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import llm_perf_model as lpm
-from llm_perf_model.graph import Node
 from llm_perf_model.ops.base import Cost, Live, Product
 from llm_perf_model.ops.batch import Batch
+from llm_perf_model.ops.node import Node
 from llm_perf_model.ops.recurrence import CELLS, Recurrence
 from llm_perf_model.rates import Machine, RecurrentRate
 from llm_perf_model.roofline import Step, step_s

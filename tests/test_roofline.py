@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from llm_perf_model.blocks import attention_s, cached_s, padded_flops, product_s, rows_s
 from llm_perf_model.case import Case
 from llm_perf_model.exchange import EXCHANGES, exchange_s
-from llm_perf_model.graph import Graph, Node
 from llm_perf_model.ops.attention import FusedAttention, MaterialisedAttention
 from llm_perf_model.ops.base import AbstractOp, Kind
 from llm_perf_model.ops.batch import Batch
 from llm_perf_model.ops.dense import Embedding, Linear
 from llm_perf_model.ops.elementwise import Elementwise
 from llm_perf_model.ops.moe import ExpertLinear
+from llm_perf_model.ops.node import Graph, Node
 from llm_perf_model.rates import AttentionRate, BlockRate, Machine, Rate
 from llm_perf_model.roofline import Run, Totals, host_s_per_step, positive_sum, step_s, totals, walk
 

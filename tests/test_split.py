@@ -10,7 +10,7 @@ from hypothesis import given
 
 import llm_perf_model as lpm
 from llm_perf_model.case import Case
-from llm_perf_model.graph import weights_bytes
+from llm_perf_model.graph.stack import weights_bytes
 from llm_perf_model.split import split_allocated_bytes
 from llm_perf_model.validation.compare import Score, Validation
 from llm_perf_model.validation.mapping import MEMORY_METRICS

@@ -19,6 +19,11 @@ class PlainFfn(Spec):
     activation: Activation
     bias: bool = False
 
+    @property
+    def shared(self) -> dict[str, int]:
+        """What tensor-parallel ranks share evenly."""
+        return {"feed-forward width": self.intermediate}
+
 
 class GatedFfn(Spec):
     """y = (act(x W1) * x W3) W2."""
@@ -28,11 +33,16 @@ class GatedFfn(Spec):
     activation: Activation
     bias: bool = False
 
+    @property
+    def shared(self) -> dict[str, int]:
+        """What tensor-parallel ranks share evenly."""
+        return {"feed-forward width": self.intermediate}
+
 
 class MoeFfn(Spec):
-    """A router sends each token to `experts_per_token` of `experts` gated feed-forwards.
+    """A router sends each token to `experts_per_token` of `experts` feed-forwards.
 
-    A shared expert of width `shared_intermediate` sees every token.
+    Shared experts of total width `shared_intermediate` see every token.
     """
 
     kind: Literal["moe"] = "moe"
@@ -41,13 +51,29 @@ class MoeFfn(Spec):
     intermediate: Count
     """Width of one expert."""
     activation: Activation
+    gated: bool = True
+    """Whether an expert is a gated feed-forward or a plain one."""
+    bias: bool = False
+    """Whether experts have biases."""
+    router_bias: bool = False
+    latent: Count | None = None
+    """Values to which tokens are narrowed before routed experts and from which they are widened after them; None: they
+    are not."""
     shared_intermediate: Count | None = None
+    shared_gate: bool = False
+    """Whether a sigmoid of a product of the input scales what shared experts add."""
 
     @model_validator(mode="after")
     def _enough_experts(self) -> Self:
         if self.experts_per_token > self.experts:
             raise ValueError(f"experts_per_token is {self.experts_per_token}, more than the {self.experts} experts")
         return self
+
+    @property
+    def shared(self) -> dict[str, int]:
+        """What tensor-parallel ranks share evenly."""
+        shared = {"width of shared experts": self.shared_intermediate} if self.shared_intermediate else {}
+        return {"feed-forward width": self.intermediate, **shared}
 
 
 Ffn = Annotated[PlainFfn | GatedFfn | MoeFfn, Field(discriminator="kind")]

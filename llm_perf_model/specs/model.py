@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from .attention import CrossAttention, GroupedQueryAttention
 from .base import Count, FileSpec, Positive, Spec
 from .ffn import Ffn
+from .mixer import Mixer
 
 Norm = Literal["layernorm", "rmsnorm"]
 Position = Literal["learned", "rotary", "alibi", "relative", "none"]
@@ -19,10 +20,13 @@ class LayerGroup(Spec):
     """`count` equal layers; the order of groups does not change the work."""
 
     count: Count
-    attention: GroupedQueryAttention
+    attention: Mixer | None = None
+    """What mixes tokens; None: nothing does."""
+    beside_attention: Mixer | None = None
+    """A second mixer that reads the same input; what both make is added."""
     cross_attention: CrossAttention | None = None
     """Attention over the output of an encoder, between attention and feed-forward."""
-    ffn: Ffn
+    ffn: Ffn | None = None
     parallel: bool = False
     """Attention and feed-forward read the same input and are added once."""
     norms: Annotated[int, Field(ge=0, le=8)] = 2
@@ -33,10 +37,25 @@ class LayerGroup(Spec):
             raise ValueError("parallel layers have no place for cross_attention: leave one of them out")
         return self
 
+    @model_validator(mode="after")
+    def _does_something(self) -> Self:
+        if self.attention is None and self.ffn is None:
+            raise ValueError("needs attention, ffn or both")
+        if self.attention is None and self.beside_attention is not None:
+            raise ValueError("beside_attention needs an attention to run beside")
+        return self
+
+    @property
+    def blocks(self) -> tuple[Mixer | CrossAttention | Ffn, ...]:
+        """What a layer is made of, in its order."""
+        every = (self.attention, self.beside_attention, self.cross_attention, self.ffn)
+        return tuple(block for block in every if block is not None)
+
     @property
     def residuals(self) -> int:
         """Blocks whose results are added to what a layer reads: one for those that run side by side."""
-        return 1 if self.parallel else 2 + (self.cross_attention is not None)
+        blocks = (self.attention, self.cross_attention, self.ffn)
+        return 1 if self.parallel else sum(block is not None for block in blocks)
 
 
 class EncoderStack(Spec):
@@ -47,6 +66,55 @@ class EncoderStack(Spec):
     final_norm: bool = True
     tied_embeddings: bool = True
     """Whether input and output tokens are looked up in one table."""
+
+
+class Prediction(Spec):
+    """Layers that guess tokens ahead of the next one, from the last hidden state and the next embedding.
+
+    Each of `depth` modules joins the two by a product, runs `layers` and shares token table and output head with the
+    model unless it has its own.
+    """
+
+    depth: Count = 1
+    layers: Annotated[tuple[LayerGroup, ...], Field(min_length=1)]
+    own_embeddings: bool = False
+    own_head: bool = False
+
+
+class Vision(Spec):
+    """An encoder of images: patches through layers of its own width, `merged` of them joined to one token each.
+
+    A product of patches of `channels` x `patch` x `patch` x `frames` values goes in; a projector of plain products, of
+    widths `projector`, comes out.
+    """
+
+    hidden: Count
+    patch: Count
+    channels: Count = 3
+    frames: Count = 1
+    position_rows: Count | None = None
+    """Rows of a table of learned positions; None: positions are not learned."""
+    patch_bias: bool = True
+    class_token: bool = False
+    norm: Norm = "layernorm"
+    embedding_norm: bool = False
+    final_norm: bool = True
+    layers: Annotated[tuple[LayerGroup, ...], Field(min_length=1)]
+    merged: Count = 1
+    merged_norm: bool = False
+    """Whether patches are normalised before they are joined."""
+    projector: tuple[Count, ...] = ()
+    """Widths of the products behind the layers, the last one that of the tokens."""
+    projector_bias: bool = True
+    projectors: Count = 1
+    """Projectors of that kind: of the output, and of layers in between."""
+
+
+class LayerInputs(Spec):
+    """A second token table with `width` values for each layer, which a gated product adds to its output."""
+
+    vocab: Count
+    width: Count
 
 
 class ModelSpec(FileSpec):
@@ -84,7 +152,18 @@ class ModelSpec(FileSpec):
     layers: Annotated[tuple[LayerGroup, ...], Field(min_length=1)]
     encoder: EncoderStack | None = None
     """What reads the input of an encoder-decoder, whose other fields are then those of its decoder."""
+    vision: Vision | None = None
+    prediction: Prediction | None = None
+    """What guesses further tokens; its weights are not among `parameters`."""
+    layer_inputs: LayerInputs | None = None
+    embedding_width: Count | None = None
+    """Values of a row of the token table, which a product widens to `hidden`; None: `hidden`."""
+    residual_streams: Count | None = None
+    """Copies of the residual stream, which small products mix before and after each block; None: one, unmixed."""
     parameters: Positive
+    active_parameters: Positive | None = None
+    """Published count of the weights that one token passes, its row of the token table counted as the whole table;
+    None: not published."""
 
     def problems(self) -> Iterator[tuple[str, str]]:
         yield from super().problems()
@@ -99,7 +178,7 @@ class ModelSpec(FileSpec):
     def _heads(self) -> Iterator[set[int]]:
         """Numbers of heads that occur in each stack."""
         for stack in (self.encoder.layers if self.encoder else (), self.layers):
-            yield {group.attention.heads for group in stack}
+            yield {group.attention.heads for group in stack if isinstance(group.attention, GroupedQueryAttention)}
 
     def _stack_problems(self) -> Iterator[tuple[str, str]]:
         crossed = [group.cross_attention is not None for group in self.layers]

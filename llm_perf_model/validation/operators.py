@@ -10,7 +10,7 @@ from typing import Final
 
 from ..case import connection
 from ..errors import InfeasibleError, UnknownNameError
-from ..graph import NORM_TOUCHES
+from ..graph.parts import NORM_TOUCHES
 from ..machine import gemm_peak
 from ..ops.attention import FusedAttention
 from ..ops.base import AbstractOp
@@ -21,6 +21,7 @@ from ..ops.elementwise import Elementwise
 from ..ops.moe import ExpertLinear
 from ..ops.node import Node
 from ..specs.catalog import load
+from ..specs.ffn import GatedFfn
 from ..specs.gpu import GpuSpec
 from ..specs.model import ModelSpec
 from ..specs.precision import PrecisionSpec
@@ -180,7 +181,8 @@ def _layer_pass(record: Record, p: PrecisionSpec, name: str) -> Built:
         raise UnmappableError(f"unknown model '{record.shape}'") from None
     group, tp, a = model.layers[0], float(record.tp or 1), p.activation_bytes
     hidden = float(model.hidden)
-    gated = group.ffn.kind == "gated"
+    inner = group.ffn.intermediate if group.ffn is not None else 0
+    gated = isinstance(group.ffn, GatedFfn)
     ops: dict[str, AbstractOp] = {
         "emb": Embedding(1.0, (), hidden, 1.0, 0.0, a),
         "input_layernorm": Elementwise(hidden, 2.0, a, touches=NORM_TOUCHES),
@@ -188,7 +190,7 @@ def _layer_pass(record: Record, p: PrecisionSpec, name: str) -> Built:
         "attn_rope": Elementwise(
             (record.sizes["heads"] + record.sizes["kv_heads"]) * record.sizes["head_dim"], 2.0, a, touches=2.0
         ),
-        "mlp_act": Elementwise(group.ffn.intermediate / tp, 3.0 if gated else 2.0, a, touches=3.0 if gated else 0.0),
+        "mlp_act": Elementwise(inner / tp, 3.0 if gated else 2.0, a, touches=3.0 if gated else 0.0),
         "add": Elementwise(hidden, 6.0 if group.parallel else 3.0, a),
     }
     kernels = 2.0 if name == "add" and group.parallel else 1.0

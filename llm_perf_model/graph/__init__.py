@@ -1,0 +1,1 @@
+"""Specs -> the operators of one forward pass on one device."""

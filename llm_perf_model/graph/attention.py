@@ -1,0 +1,102 @@
+"""Specs of attention -> nodes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import assert_never
+
+from ..ops.attention import CacheConcat, FusedAttention, MaterialisedAttention
+from ..ops.elementwise import Elementwise
+from ..ops.node import Node
+from ..ops.source import SourceAttention, SourceGather
+from ..specs.attention import CrossAttention, GroupedQueryAttention
+from ..specs.engine import EngineSpec, Passes
+from ..specs.precision import PrecisionSpec
+from .parts import Parts
+
+SLOW_ATTENTION_KERNELS = 7.0
+"""Split heads, store keys, store values, product, softmax, product, merge heads."""
+
+
+def scores(
+    engine: EngineSpec,
+    precision: PrecisionSpec,
+    spec: GroupedQueryAttention | CrossAttention,
+    heads: float,
+    kv_heads: float,
+    causal: bool,
+    biased: bool = False,
+) -> Node:
+    """softmax(QK^T)V of one rank's heads, as the engine computes it; keys are cached where queries see the past."""
+    sizes = (heads, kv_heads, float(spec.head_dim), precision.activation_bytes, precision.kv_bytes)
+    written = MaterialisedAttention(*sizes, causal, biased)
+    fast = engine.fast_head_dims
+    if fast is not None and spec.head_dim not in fast:
+        return Node("attention", "attention", written, kernels=SLOW_ATTENTION_KERNELS + biased, rate="slow_attention")
+    match engine.attention:
+        case "fused" | "fused_masked":
+            window = float((isinstance(spec, GroupedQueryAttention) and spec.window_tokens) or math.inf)
+            all_pairs = engine.attention == "fused_masked" or not causal
+            return Node("attention", "attention", FusedAttention(*sizes, window, all_pairs, causal, biased))
+        case "materialised":
+            softmax = engine.passes.get("softmax") or Passes(tensors=2.0, kernels=1.0)
+            written = replace(written, softmax_tensors=softmax.tensors)
+            return Node("attention", "attention", written, kernels=2.0 + softmax.kernels + biased)  # and two products
+        case never:
+            assert_never(never)
+
+
+def attention(parts: Parts, spec: GroupedQueryAttention) -> Iterator[Node]:
+    """Products of queries, keys and values, what is done to them, their mixing, and the product of its results."""
+    model, hidden, dim = parts.model, float(parts.model.hidden), float(spec.head_dim)
+    heads, kv_heads = parts.heads(spec)
+    qkv = (heads + 2.0 * kv_heads) * dim
+    rotated = (heads + kv_heads) * dim
+    yield from parts.projection("qkv", hidden, qkv, spec.qkv_bias)
+    if spec.qk_norm:
+        p = parts.precision
+        op = Elementwise(rotated, 2.0, p.activation_bytes, weights=2.0 * dim, weight_bytes=p.wide_bytes)
+        yield Node("qk_norm", "attention", op)
+    if model.position == "rotary" and not parts.fuses("rotary"):
+        turns = parts.passes("rotary", tensors=2.0)
+        rotation = parts.pass_over(rotated, turns.tensors, parts.touches("rotary", 2.0))
+        yield Node("rotary", "attention", rotation, kernels=turns.kernels)
+    layout = parts.engine.passes.get("layout")
+    if layout is not None:
+        moved = parts.pass_over(qkv + heads * dim, layout.tensors)
+        yield Node("layout", "attention", moved, kernels=layout.kernels)
+    if parts.engine.concatenates(parts.engine.cache_of(model.position)):
+        grown = CacheConcat(kv_heads, dim, parts.precision.kv_bytes)
+        yield Node("cache_concat", "attention", grown, kernels=2.0)
+    if parts.searches and parts.engine.beams == "copied":
+        gathered = CacheConcat(kv_heads, dim, parts.precision.kv_bytes)  # as many bytes, at the rate of a gather
+        yield Node("cache_reorder", "attention", gathered, kernels=2.0, rate="elementwise")
+    yield scores(parts.engine, parts.precision, spec, heads, kv_heads, model.causal, model.position == "relative")
+    yield from parts.projection("attention_out", heads * dim, hidden, spec.out_bias)
+
+
+def cross_attention(parts: Parts, spec: CrossAttention) -> Iterator[Node]:
+    """Keys and values of the encoder's output once, then attention over them in each pass."""
+    hidden, dim = float(parts.model.hidden), float(spec.head_dim)
+    heads, kv_heads = parts.heads(spec)
+    read = parts.projection("cross_kv", hidden, 2.0 * kv_heads * dim, spec.qkv_bias)
+    for node in (*read, *_cross_layout(parts, "cross_kv_layout", 2.0 * kv_heads * dim)):
+        yield replace(node, runs="first")
+    yield from parts.projection("cross_q", hidden, heads * dim, spec.qkv_bias)
+    yield from _cross_layout(parts, "cross_layout", 2.0 * heads * dim)  # queries and results
+    if parts.searches and parts.engine.beams == "copied":
+        gathered = SourceGather(kv_heads, dim, parts.precision.kv_bytes)
+        yield Node("cross_reorder", "attention", gathered, kernels=2.0, rate="elementwise")
+    seen = scores(parts.engine, parts.precision, spec, heads, kv_heads, causal=False)
+    assert isinstance(seen.op, FusedAttention | MaterialisedAttention)
+    yield replace(seen, name="cross_attention", op=SourceAttention(seen.op))
+    yield from parts.projection("cross_attention_out", heads * dim, hidden, spec.out_bias)
+
+
+def _cross_layout(parts: Parts, name: str, width: float) -> Iterator[Node]:
+    """Half of what lays out queries, keys, values and results where all are of the same tokens."""
+    layout = parts.engine.passes.get("layout")
+    if layout is not None:
+        yield Node(name, "attention", parts.pass_over(width, layout.tensors), kernels=layout.kernels / 2.0)

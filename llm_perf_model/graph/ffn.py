@@ -1,0 +1,69 @@
+"""Specs of feed-forwards -> nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import assert_never
+
+from ..ops.dense import Linear
+from ..ops.moe import ExpertLinear
+from ..ops.node import Node
+from ..specs.ffn import Ffn, GatedFfn, MoeFfn, PlainFfn
+from .parts import Parts
+
+
+def feed_forward(parts: Parts, spec: Ffn) -> Iterator[Node]:
+    """The products of a feed-forward and what is between them."""
+    match spec:
+        case PlainFfn() | GatedFfn():
+            yield from _dense(parts, spec)
+        case MoeFfn():
+            yield from _experts(parts, spec)
+        case never:
+            assert_never(never)
+
+
+def _dense(parts: Parts, spec: PlainFfn | GatedFfn) -> Iterator[Node]:
+    hidden, inner = float(parts.model.hidden), spec.intermediate / parts.tp
+    match spec:
+        case PlainFfn():
+            first, width = "ffn_up", inner
+            passes = parts.passes(spec.activation, tensors=2.0)
+        case GatedFfn():
+            first, width = "ffn_gate_up", 2.0 * inner
+            passes = parts.passes(spec.activation, tensors=3.0)
+        case never:
+            assert_never(never)
+    yield from parts.product(first, "ffn", parts.linear(hidden, width, spec.bias))
+    if spec.bias and not parts.fuses("bias"):
+        yield Node(f"{first}_bias", "ffn", parts.pass_over(width, passes=2.0))
+    if not parts.fuses("activation"):
+        activation = parts.pass_over(inner, passes.tensors, parts.touches(spec.activation, passes.tensors))
+        yield Node("ffn_activation", "ffn", activation, kernels=passes.kernels)
+    yield from parts.product("ffn_down", "ffn", parts.linear(inner, hidden, spec.bias))
+    if spec.bias and not parts.fuses("bias"):
+        yield Node("ffn_down_bias", "ffn", parts.pass_over(hidden, passes=2.0))
+
+
+def _experts(parts: Parts, spec: MoeFfn) -> Iterator[Node]:
+    """Router, shared expert, then the products of the experts that the tokens visit, each split over the ranks."""
+    hidden, p = float(parts.model.hidden), parts.precision
+    experts, visits, inner = float(spec.experts), float(spec.experts_per_token), spec.intermediate / parts.tp
+    router = Linear(hidden, experts, p.wide_bytes, p.activation_bytes)
+    yield Node("router", "ffn", router, rate=parts.wide_rate())
+    yield Node("route", "ffn", parts.pass_over(experts, passes=2.0))
+    if spec.shared_intermediate:
+        shared = GatedFfn(intermediate=spec.shared_intermediate, activation=spec.activation)
+        for node in _dense(parts, shared):
+            yield replace(node, name=f"shared_{node.name}")
+    sizes = (p.weight_bytes, p.activation_bytes, p.read_bytes)
+    gate_up = ExpertLinear(experts, visits, hidden, 2.0 * inner, *sizes)
+    yield from parts.product("experts_gate_up", "ffn", gate_up)
+    if not parts.fuses("activation"):
+        passes = parts.passes(spec.activation, tensors=3.0)
+        activation = parts.pass_over(visits * inner, passes.tensors, parts.touches(spec.activation, passes.tensors))
+        yield Node("experts_activation", "ffn", activation, kernels=passes.kernels)
+    down = ExpertLinear(experts, visits, inner, hidden, *sizes)
+    yield from parts.product("experts_down", "ffn", down, visits)
+    yield Node("experts_sum", "ffn", parts.pass_over(hidden, passes=visits + 1.0))

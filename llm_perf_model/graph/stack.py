@@ -1,0 +1,192 @@
+"""Model x engine x precision x layout -> the operators of one forward pass on one device."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import assert_never
+
+from ..ops.attention import PositionBias
+from ..ops.base import Live
+from ..ops.collective import AllGather, AllReduce, Transfer
+from ..ops.dense import Embedding, Linear
+from ..ops.elementwise import Elementwise
+from ..ops.node import Graph, Node
+from ..specs.attention import GroupedQueryAttention
+from ..specs.engine import EngineSpec
+from ..specs.model import EncoderStack, LayerGroup, ModelSpec
+from ..specs.precision import PrecisionSpec
+from .attention import cross_attention
+from .ffn import feed_forward
+from .mixers import mixer
+from .parts import FLOAT32_BYTES, Parts
+
+BEAM_SCORE_TENSORS, BEAM_SCORE_KERNELS = 6.0, 3.0
+"""Log-softmax, sum with the scores of the beams, largest ones: each reads and writes 32 bits a word."""
+
+
+def build(
+    model: ModelSpec, engine: EngineSpec, precision: PrecisionSpec, tp: int, layer_split: int = 1, beams: int = 1
+) -> Graph:
+    """The nodes of one of `tp` ranks, in the order in which they run; of all stages of a layer split."""
+    return tuple(_nodes(Parts(model, engine, precision, float(tp), float(layer_split), beams > 1)))
+
+
+def parameters(graph: Graph) -> float:
+    """Weights that the nodes of one rank keep."""
+    return sum(node.count * node.op.parameters for node in graph)
+
+
+def weights_bytes(graph: Graph) -> float:
+    """Bytes of those weights."""
+    return sum(node.count * node.op.stored_weight_bytes for node in graph)
+
+
+def kv_bytes_per_token(graph: Graph) -> float:
+    """Bytes that one token of one sequence adds to the cache of one rank."""
+    return sum(node.count * node.op.kv_bytes_per_token for node in graph)
+
+
+def _nodes(parts: Parts) -> Iterator[Node]:
+    """Those of the one stack that a model is, or of its encoder and then of its decoder."""
+    encoder = parts.model.encoder
+    if encoder is None:
+        yield from _stack(parts)
+        return
+    for node in _stack(_reading(parts, encoder)):
+        yield replace(node, name=f"encoder.{node.name}", runs="encoder")
+    output = Live(source_bytes=parts.model.hidden * parts.precision.activation_bytes)
+    for node in _stack(parts):
+        yield replace(node, name=f"decoder.{node.name}", held=node.held.beside(output))
+
+
+def _reading(parts: Parts, encoder: EncoderStack) -> Parts:
+    """The builder of an encoder: it sees every pair, keeps no cache and has no head."""
+    stack = {field: getattr(encoder, field) for field in ("layers", "embedding_norm", "final_norm")}
+    model = parts.model.model_copy(update={**stack, "causal": False, "head": "none", "encoder": None})
+    engine = parts.engine.model_copy(update={"cache": "none", "concatenated_positions": frozenset()})
+    return replace(parts, model=model, engine=engine, searches=False, borrows=encoder.tied_embeddings)
+
+
+def _stack(parts: Parts) -> Iterator[Node]:
+    model = parts.model
+    yield Node("embedding", "embedding", _embedding(parts))
+    if parts.tp > 1:
+        yield _all_reduce(parts, "embedding_all_reduce", 1.0)
+    if model.embedding_norm:
+        yield parts.norm_node("embedding_norm", 1.0)
+    if model.position_buckets is not None:
+        yield _position_bias(parts, float(model.position_buckets), _heads(model.layers[0]) / parts.tp)
+    for index, group in enumerate(model.layers):
+        prefix = "" if len(model.layers) == 1 else f"layers{index}."
+        yield from _layer(parts, prefix, group)
+    if model.final_norm:
+        yield parts.norm_node("final_norm", 1.0)
+    if parts.stages > 1:
+        yield from _boundaries(parts)
+    yield from _head(parts)
+
+
+def _boundaries(parts: Parts) -> Iterator[Node]:
+    """Activations cross to the next stage; a mask tensor makes all inputs of each layer travel."""
+    hidden, bytes_per_value = float(parts.model.hidden), parts.precision.activation_bytes
+    yield Node("stage_boundary", "communication", Transfer(hidden, bytes_per_value), parts.stages - 1.0)
+    if parts.model.position in parts.engine.staged_positions:
+        moved = sum(group.count for group in parts.model.layers) * (parts.stages - 1.0) / parts.stages
+        inputs = Transfer(hidden, bytes_per_value, with_mask=True)
+        yield Node("layer_inputs", "communication", inputs, moved, rate="staged")
+
+
+def _all_reduce(parts: Parts, name: str, count: float) -> Node:
+    op = AllReduce(float(parts.model.hidden), parts.tp, parts.precision.activation_bytes)
+    return Node(name, "communication", op, count)
+
+
+def _embedding(parts: Parts) -> Embedding:
+    m, p = parts.model, parts.precision
+    rows = float(math.ceil(m.vocab / parts.tp))
+    side_rows = tuple(float(rows) for rows in (m.learned_rows, m.token_types) if rows)
+    return Embedding(rows, side_rows, float(m.hidden), parts.tp, p.wide_bytes, p.activation_bytes, parts.borrows)
+
+
+def _position_bias(parts: Parts, buckets: float, heads: float) -> Node:
+    """Once a pass, for all layers of the stack."""
+    p, passes = parts.precision, parts.passes("position_bias", tensors=1.0)
+    op = PositionBias(heads, buckets, passes.tensors, p.wide_bytes, p.activation_bytes)
+    return Node("position_bias", "attention", op, kernels=passes.kernels)
+
+
+def _head(parts: Parts) -> Iterator[Node]:
+    match parts.model.head:
+        case "lm":
+            yield from _lm_head(parts)
+        case "pooler":
+            pooler = parts.linear(float(parts.model.hidden), float(parts.model.hidden), bias=True)
+            yield Node("pooler", "head", replace(pooler, last_only=True))
+        case "none":
+            return
+        case never:
+            assert_never(never)
+
+
+def _lm_head(parts: Parts) -> Iterator[Node]:
+    m, p = parts.model, parts.precision
+    last_only = parts.engine.logits == "last"
+    vocab = float(math.ceil(m.vocab / parts.tp))
+    head = Linear(float(m.hidden), vocab, p.wide_bytes, p.activation_bytes, m.head_bias, last_only, m.tied_embeddings)
+    yield Node("lm_head", "head", head, rate=parts.wide_rate())
+    if parts.tp > 1:
+        gather = AllGather(float(m.vocab), parts.tp, p.activation_bytes, last_only)
+        yield Node("logits_all_gather", "communication", gather)
+    passes = parts.engine.passes.get("logits")
+    if passes is not None:
+        cast = Elementwise(vocab, passes.tensors, p.activation_bytes, last_only=last_only)
+        yield Node("logits_cast", "head", cast, kernels=passes.kernels)
+    if parts.searches:
+        scores = Elementwise(float(m.vocab), BEAM_SCORE_TENSORS, FLOAT32_BYTES, last_only=True)
+        yield Node("beam_scores", "head", scores, kernels=BEAM_SCORE_KERNELS)
+    sampled = Elementwise(float(m.vocab), 1.0, p.activation_bytes, flops_per_value=1.0, last_only=True)
+    yield Node("sample", "head", sampled)
+
+
+def _layer(parts: Parts, prefix: str, group: LayerGroup) -> Iterator[Node]:
+    count, b = float(group.count), parts.precision.activation_bytes
+    held = Live(pair_bytes=(parts.model.position == "relative") * _heads(group) / parts.tp * b)
+    for node in _norms_and_residuals(parts, group):
+        yield replace(node, name=prefix + node.name, count=count * node.count, held=held)
+    beside_bytes = parts.model.hidden * b * (2.0 if parts.engine.kind == "eager" else 1.0)  # callers keep inputs
+    for node in _blocks(parts, group):
+        beside = Live() if node.name == "attention" else held  # which has the biases among its own tensors
+        placed = replace(node, name=prefix + node.name, count=count * node.count)
+        yield replace(placed, beside_bytes=beside_bytes, held=beside)
+    if parts.tp > 1:
+        yield _all_reduce(parts, f"{prefix}all_reduce", count * group.residuals)
+
+
+def _blocks(parts: Parts, group: LayerGroup) -> Iterator[Node]:
+    """What a layer is made of, in its order."""
+    if group.attention is not None:
+        yield from mixer(parts, group.attention)
+    if group.cross_attention is not None:
+        yield from cross_attention(parts, group.cross_attention)
+    if group.ffn is not None:
+        yield from feed_forward(parts, group.ffn)
+
+
+def _heads(group: LayerGroup) -> int:
+    """Heads whose scores have a bias."""
+    return group.attention.heads if isinstance(group.attention, GroupedQueryAttention) else 0
+
+
+def _norms_and_residuals(parts: Parts, group: LayerGroup) -> Iterator[Node]:
+    """A fused kernel adds and normalises: reads branch and residual, writes residual and result."""
+    hidden = float(parts.model.hidden)
+    residuals = float(group.residuals)
+    joined = min(float(group.norms), residuals) if parts.fuses("residual_norm") else 0.0
+    if joined:
+        yield Node("residual_norm", "norm", parts.norm(hidden, passes=4.0), joined)
+    if group.norms > joined:
+        yield parts.norm_node("norm", group.norms - joined)
+    if residuals > joined:
+        yield Node("residual", "norm", parts.pass_over(hidden, passes=3.0), residuals - joined)
