@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Discriminator, Tag
 
 from .attention import CompressedAttention, GroupedQueryAttention, LatentAttention
 from .base import Count, Spec
@@ -128,16 +129,21 @@ class ShortConvolution(Spec):
         return {}
 
 
+def _kind(value: Any) -> str | None:
+    """Attention that says nothing else is grouped-query attention."""
+    return value.get("kind", "gqa") if isinstance(value, Mapping) else getattr(value, "kind", None)
+
+
 Mixer = Annotated[
-    GroupedQueryAttention
-    | LatentAttention
-    | CompressedAttention
-    | SelectiveState
-    | HeadState
-    | DeltaState
-    | DecayState
-    | ShortConvolution,
-    Field(discriminator="kind"),
+    Annotated[GroupedQueryAttention, Tag("gqa")]
+    | Annotated[LatentAttention, Tag("mla")]
+    | Annotated[CompressedAttention, Tag("compressed")]
+    | Annotated[SelectiveState, Tag("mamba")]
+    | Annotated[HeadState, Tag("mamba2")]
+    | Annotated[DeltaState, Tag("delta_net")]
+    | Annotated[DecayState, Tag("linear")]
+    | Annotated[ShortConvolution, Tag("short_conv")],
+    Discriminator(_kind),
 ]
 """What mixes the tokens of a sequence."""
 
