@@ -127,14 +127,14 @@ def decode(graph: Graph, machine: Machine, batch_size: Num, input_len: Num, step
 
     The decoder of an encoder-decoder finds one token, and sees those of the prompt beside its own.
 
-    No steps are no runs. Else their number depends on the kinks of the cost (a sliding window, and where the host may
-    be the limit a change of an operator's bound), never on the number of steps.
+    No steps are no runs. Else their number depends on the kinks of the cost (a sliding window, the chunks that steps
+    fill, and where the host may be the limit a change of an operator's bound), not on the number of steps.
     """
     if all(isinstance(value, float) for value in (batch_size, input_len, steps)) and steps == 0.0:
         return Phase(running(graph, "always"), machine, ())
     past, source = decoder_lengths(graph, input_len)
     graph = running(graph, "always")
-    edges: list[Num] = [0.0, *_window_edges(graph, past, steps), steps]
+    edges: list[Num] = [0.0, *_edges(graph, past, steps), steps]
     if host_s_per_step(graph, machine) is not None and not machine.synchronous:
         edges = _split_at_bound_changes(graph, machine, (batch_size, past, source), edges)
     return Phase(graph, machine, tuple(_runs((batch_size, past, source), edges)))
@@ -153,11 +153,16 @@ def _runs(sequences: Sequences, edges: list[Num]) -> Iterator[Run]:
         yield Run(high - low, first, last)
 
 
-def _window_edges(graph: Graph, past: Num, steps: Num) -> Iterator[Num]:
-    """Steps at which a window fills up: step i sees min(past + i + 1, W) tokens."""
+def _edges(graph: Graph, past: Num, steps: Num) -> list[Num]:
+    """Steps at which a window fills up, as step i sees min(past + i + 1, W) tokens, or at which a chunk begins."""
     windows = {node.op.attention_window for node in graph} - {UNLIMITED}
-    for window in sorted(windows):
-        yield np.clip(window - past, 0.0, steps)
+    edges: list[Num] = [np.clip(window - past, 0.0, steps) for window in sorted(windows)]
+    chunks = {node.op.attention_chunk for node in graph} - {UNLIMITED}
+    for chunk in chunks:
+        begins = np.ceil(past / chunk) * chunk - past
+        filled = int(np.max((steps - begins) // chunk))
+        edges += [np.clip(begins + index * chunk, 0.0, steps) for index in range(filled + 1)]
+    return list(np.sort(np.stack(np.broadcast_arrays(*edges)), axis=0)) if chunks and edges else edges
 
 
 def _excess_s(node: Node, machine: Machine, batch: Batch) -> Num:
