@@ -130,21 +130,18 @@ def prefill(
 ) -> Phase:
     """One pass over the prompts, each `copies` times, and what a request costs once.
 
-    An encoder passes over the prompts, each once; its decoder then over one token a copy. Token by token, the first
-    of a prompt finds an empty cache, and each other one is a decode step. `prefix_len` tokens are cached before; the
-    others take passes of at most `chunk_tokens`.
+    `prefix_len` tokens are cached before; the others take passes of at most `chunk_tokens`, or of one token by token.
+    An encoder passes over the prompts, each once; its decoder then over one token a copy.
     """
     prompt, source = decoder_lengths(graph, input_len)
-    sequences, new = batch_size * copies, prompt - prefix_len
-    encoder = running(graph, "encoder")
-    if chunk_tokens is not None and not token_by_token and not encoder:
-        graph = running(graph, "always")
-        chunks = _chunks(graph, machine, Steps(sequences, prefix_len, 0.0, chunk_tokens, chunk_tokens), new)
-        return Phase(graph, machine, tuple(chunks), machine.request_s)
-    first = Run.single(Batch.uniform(sequences, 1.0 if token_by_token else new, prefix_len, source))
+    sequences, new, encoder = batch_size * copies, prompt - prefix_len, running(graph, "encoder")
+    chunk = 1.0 if token_by_token else chunk_tokens
+    if not encoder and chunk is not None:
+        graph, each = running(graph, "always"), Steps(sequences, prefix_len, 0.0, chunk, chunk)
+        return Phase(graph, machine, tuple(_chunks(graph, machine, each, new)), machine.request_s)
+    first = Run.single(Batch.uniform(sequences, new, prefix_len, source))
     if not encoder:
-        others = decode(graph, machine, sequences, prefix_len + 1.0, new - 1.0).runs if token_by_token else ()
-        return Phase(running(graph, "always"), machine, (first, *others), machine.request_s)
+        return Phase(running(graph, "always"), machine, (first,), machine.request_s)
     alone = replace(machine, layers_host_s=machine.encoder_host_s, step_s=0.0, sequence_s=0.0)  # no step of its own
     before = Phase(encoder, alone, (Run.single(Batch.uniform(batch_size, input_len, 0.0)),))
     return Phase(running(graph, "first", "always"), machine, (first,), machine.request_s, before)
