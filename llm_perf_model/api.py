@@ -14,6 +14,7 @@ from .cost import price_of
 from .errors import InfeasibleError, SpecError, UnknownNameError
 from .estimate import Estimate
 from .generate import decode, prefill
+from .images import seen
 from .rates import with_efficiencies, with_power_limit
 from .sizing import shortfall
 from .specs.base import FileSpec
@@ -80,21 +81,22 @@ def answer(request: Request, case: Case | None = None) -> Estimate:
     workload = _workload(request, case.model)
     prompts = request.num_beams if case.engine.beams == "copied" else 1
     batch_size, input_len, output_len = workload.batch_size, workload.input_len, workload.output_len
+    first = prefill(
+        case.graph,
+        machine,
+        batch_size,
+        input_len,
+        prompts,
+        case.allocation.token_by_token,
+        request.prefix_len,
+        request.prefill_chunk,
+    )
     return Estimate(
         case=case,
         machine=machine,
         request=request,
         workload=workload,
-        prefill=prefill(
-            case.graph,
-            machine,
-            batch_size,
-            input_len,
-            prompts,
-            case.allocation.token_by_token,
-            request.prefix_len,
-            request.prefill_chunk,
-        ),
+        prefill=seen(first, case, machine, request, batch_size),
         decode=decode(case.graph, machine, batch_size * request.num_beams, input_len, output_len - 1.0),
         describe=summary,
         explain=shortfall,

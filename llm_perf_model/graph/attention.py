@@ -47,7 +47,7 @@ def scores(
             fused = FusedAttention(*sizes, _window(spec), all_pairs, causal, biased, *extras)
             chunk = float((own and own.chunk_tokens) or math.inf)
             rolling = engine.window_cache and bool(own and own.window_tokens)
-            return Node("attention", "attention", replace(fused, chunk=chunk, rolling=rolling))
+            return Node("attention", "attention", replace(fused, chunk_tokens=chunk, rolling=rolling))
         case "materialised":
             softmax = engine.passes.get("softmax") or Passes(tensors=2.0, kernels=1.0)
             written = replace(written, softmax_tensors=softmax.tensors)

@@ -24,8 +24,8 @@ class FusedAttention(AbstractOp):
     mask instead of skipping pairs. Keys outlive the pass where they are `cached`; where the cache is `rolling` only
     those of the window do. :math:`\beta` is 1 where a bias of each score is read (`biased`).
 
-    Queries see a `window`, or the tokens of their `chunk` of the sequence; where `ratio` tokens are one entry of a
-    compressed past, they see the entries of it, and a window is a number of entries.
+    Queries see a `window`, or the tokens of their chunk of the sequence (`chunk_tokens`); where `ratio` tokens are one
+    entry of a compressed past, they see the entries of it, and a window is a number of entries.
 
     .. [1] T. Dao et al., "FlashAttention", arXiv:2205.14135.
     """
@@ -48,7 +48,7 @@ class FusedAttention(AbstractOp):
     """Whether each head has a learned score that takes its share."""
     joined: bool = False
     rolling: bool = False
-    chunk: float = UNLIMITED
+    chunk_tokens: float = UNLIMITED
     ratio: float = 1.0
 
     @property
@@ -83,21 +83,21 @@ class FusedAttention(AbstractOp):
         return self.window * self.ratio
 
     @property
-    def attention_chunk(self) -> float:
-        return self.chunk
+    def attention_chunk_tokens(self) -> float:
+        return self.chunk_tokens
 
     def pairs(self, group: Group) -> Num:
         """Query-key pairs of one sequence."""
         if self.all_pairs:
             return group.new * (group.past + group.new)
-        if self.chunk != UNLIMITED:
-            return group.chunk_pairs(self.chunk)
+        if self.chunk_tokens != UNLIMITED:
+            return group.chunk_pairs(self.chunk_tokens)
         return group.causal_pairs(self.window * self.ratio) / self.ratio
 
     def keys(self, group: Group) -> Num:
         """Keys that at least one query of a sequence sees."""
-        if self.chunk != UNLIMITED:
-            return group.chunk_keys(self.chunk)
+        if self.chunk_tokens != UNLIMITED:
+            return group.chunk_keys(self.chunk_tokens)
         return group.keys(self.window * self.ratio) / self.ratio
 
     def mean_keys(self, group: Group) -> Num:

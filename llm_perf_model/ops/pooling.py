@@ -39,7 +39,7 @@ class Pooling(AbstractOp):
         return self.parameters * self.weight_bytes
 
     @property
-    def state_bytes_per_sequence(self) -> float:
+    def sequence_bytes(self) -> float:
         return 2.0 * self.ratio * self.width * self.activation_bytes
 
     def cost(self, batch: Batch) -> Cost:
