@@ -121,7 +121,7 @@ _OP_FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "weights": wholes(0, 64),
     "touches": wholes(0, 3),
     "chunk_tokens": st.just(UNLIMITED),
-    "ratio": st.sampled_from((1.0, 2.0, 4.0, 128.0)),
+    "entry_tokens": st.sampled_from((1.0, 2.0, 4.0, 128.0)),
     "chosen_tokens": windows(),
     "absorbed_tokens": st.sampled_from((1.0, 8.0, UNLIMITED)),
     "experts": wholes(8, 96),

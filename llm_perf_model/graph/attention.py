@@ -120,7 +120,7 @@ def indexer(parts: Parts, spec: Indexer, query_rank: float, ratio: float = 1.0) 
         norm = Elementwise(dim, 2.0, p.activation_bytes, weights=2.0 * dim, weight_bytes=p.wide_bytes)
         yield Node("index_norm", "attention", norm)
     yield from parts.projection("index_weights", hidden, heads, bias=False)
-    scored = IndexScores(heads, dim, parts.precision.read_bytes, INDEX_BYTES, ratio=ratio)
+    scored = IndexScores(heads, dim, parts.precision.read_bytes, INDEX_BYTES, entry_tokens=ratio)
     yield Node("index_scores", "attention", scored)
 
 

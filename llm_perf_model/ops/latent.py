@@ -163,15 +163,15 @@ class IndexScores(AbstractOp):
     activation_bytes: float
     kv_bytes: float
     score_bytes: float = 4.0
-    ratio: float = 1.0
+    entry_tokens: float = 1.0
     """Tokens of an entry."""
 
     @property
     def kv_bytes_per_token(self) -> float:
-        return self.head_dim * self.kv_bytes / self.ratio
+        return self.head_dim * self.kv_bytes / self.entry_tokens
 
     def cost(self, batch: Batch) -> Cost:
-        pairs = batch.causal_pairs() / self.ratio
+        pairs = batch.causal_pairs() / self.entry_tokens
         queries = batch.tokens * self.heads * self.head_dim * self.activation_bytes
         return Cost(
             flops=2.0 * pairs * self.heads * self.head_dim,
