@@ -18,7 +18,7 @@ from .breakdown import DETAILS, Detail
 from .capacity import Capacity
 from .errors import LlmPerfModelError, OutOfMemoryError, RequestError
 from .estimate import Estimate
-from .listing import KINDS, listing, show_spec
+from .listing import KINDS, listing, show_spec, spec_report
 from .report.document import FORMATS, Format, Report
 from .report.export import write_text
 from .specs.request import Request
@@ -30,7 +30,7 @@ def infer(
     model: str | None = None,
     gpu: str = "a100-sxm-40gb",
     engine: str = "fastertransformer",
-    precision: str = "w16a16",
+    precision: str | None = None,
     link: str | None = None,
     tp: int = 1,
     pp: int = 1,
@@ -64,7 +64,7 @@ def infer(
         model: name, alias or path of a model (`list models` shows all)
         gpu: name, alias or path of a device (`list gpus`)
         engine: name, alias or path of an engine (`list engines`)
-        precision: name, alias or path of a precision (`list precisions`)
+        precision: name, alias or path of a precision (`list precisions`; default: w16a16, or as a checkpoint is stored)
         link: link between tensor-parallel ranks (default: the device's fastest that reaches them)
         tp: tensor-parallel ranks
         pp: pipeline stages; only 1 in this version
@@ -103,7 +103,7 @@ def memory(
     model: str | None = None,
     gpu: str = "a100-sxm-40gb",
     engine: str = "fastertransformer",
-    precision: str = "w16a16",
+    precision: str | None = None,
     link: str | None = None,
     tp: int = 1,
     layer_split: int = 1,
@@ -122,7 +122,7 @@ def memory(
         model: name, alias or path of a model (`list models` shows all)
         gpu: name, alias or path of a device (`list gpus`)
         engine: name, alias or path of an engine (`list engines`), which says how memory is allocated
-        precision: name, alias or path of a precision (`list precisions`)
+        precision: name, alias or path of a precision (`list precisions`; default: w16a16, or as a checkpoint is stored)
         link: link between tensor-parallel ranks (default: the device's fastest that reaches them)
         tp: tensor-parallel ranks
         layer_split: devices that hold consecutive layers each and work one after the other
@@ -255,6 +255,30 @@ def import_onnx(
     return _finish(report, format, None)
 
 
+def import_file(
+    path: str | None = None, kind: str | None = None, output: str | None = None, format: str = "text"
+) -> Report:
+    """A file of llm-analysis or aiconfigurator, or a GGUF file, as a file of this package.
+
+    Args:
+        path: model, GPU or dtype JSON of llm-analysis, system YAML of aiconfigurator, or GGUF file
+        kind: model, gpu, precision or link (default: what the file is about)
+        output: file to write
+        format: text (fields and origins), json (the file), csv or markdown
+    """
+    from .importers.foreign import import_file as imported
+    from .importers.written import data_of, text_of
+
+    if path is None or isinstance(path, bool):
+        raise RequestError("path: is missing; give a file of another tool")
+    spec = imported(str(path), _word("kind", kind))
+    report = replace(spec_report(spec), data=data_of(spec))
+    if output is not None:
+        write_text(_file("output", output), text_of(spec))
+        report = replace(report, notes=(*report.notes, f"written: {output}"))
+    return _finish(report, format, None)
+
+
 COMMANDS: dict[str, Callable[..., Report]] = {
     "infer": infer,
     "memory": memory,
@@ -262,6 +286,7 @@ COMMANDS: dict[str, Callable[..., Report]] = {
     "show": show,
     "validate": validate,
     "calibrate": calibrate,
+    "import_file": import_file,
     "import_onnx": import_onnx,
 }
 
