@@ -73,6 +73,10 @@ class Allocation:
     pool_fraction: float
     pool_of_free: bool
     capacity_bytes: Num
+    prefix_len: Num = 0.0
+    """Tokens of each prompt that are cached before the prefill; sequences share their whole blocks."""
+    chunk_tokens: Num = float("inf")
+    """Most tokens of a sequence that a pass of the prefill takes."""
 
     @property
     def encodes(self) -> bool:

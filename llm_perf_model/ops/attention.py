@@ -93,8 +93,8 @@ class MaterialisedAttention(AbstractOp):
     .. math:: F = 2 A h (d + v),\quad Q = T h (d + v)\,b_a + (K + T) h_{kv} (d + v)\,b_{kv} + (2 + n + 3 \beta) A h\,b_a
 
     with symbols as in `FusedAttention` and A all query-key pairs, masked ones too: scores are written by the first
-    product, read and written n times by the softmax, read by the second product. Where they are `biased` (:math:`\beta = 1`), a pass
-    between reads them and the bias and writes them.
+    product, read and written n times by the softmax, read by the second product. Where they are `biased`
+    (:math:`\beta = 1`), a pass between reads them and the bias and writes them.
     """
 
     kind: ClassVar[Kind] = "attention"
