@@ -18,14 +18,17 @@ from .breakdown import DETAILS, Detail
 from .capacity import Capacity
 from .errors import LlmPerfModelError, OutOfMemoryError, RequestError
 from .estimate import Estimate
+from .flags import given_to, taking
 from .listing import KINDS, listing, show_spec
 from .report.document import FORMATS, Format, Report
 from .report.export import write_text
 from .specs.request import Request
+from .specs.techniques import Techniques
 
 PROGRAM = "llm-perf-model"
 
 
+@taking(Techniques)
 def infer(
     model: str | None = None,
     gpu: str = "a100-sxm-40gb",
@@ -58,6 +61,7 @@ def infer(
     breakdown: str | None = None,
     format: str = "text",
     output: str | None = None,
+    **techniques: Any,
 ) -> Report:
     """How long one batch takes, and how much memory it needs.
 
@@ -93,14 +97,16 @@ def infer(
         breakdown: ops or roles, where the time goes
         format: text, json, csv or markdown
         output: file to write instead of standard output
+        **techniques: what engines do beyond one pass over a prompt and one token a step
     """
-    given = {flag: value for flag, value in locals().items() if value is not None}
+    given = given_to(locals(), "techniques")
     detail, form, path = _detail(given.pop("breakdown", None)), given.pop("format"), given.pop("output", None)
     estimate = answer(Request.of(given))
     estimate.require_feasible()
     return _finish(_with_breakdown(estimate, detail), form, path)
 
 
+@taking(Techniques)
 def memory(
     model: str | None = None,
     gpu: str = "a100-sxm-40gb",
@@ -118,6 +124,7 @@ def memory(
     pool_fraction: float | None = None,
     format: str = "text",
     output: str | None = None,
+    **techniques: Any,
 ) -> Report:
     """What fits: peak memory by part and moment, the engine's pool, largest batch, longest prompt, fewest devices.
 
@@ -138,8 +145,9 @@ def memory(
         pool_fraction: share of the device's memory that the engine takes, in place of its own setting
         format: text, json, csv or markdown
         output: file to write instead of standard output
+        **techniques: what engines do beyond one pass over a prompt and one token a step
     """
-    given = {flag: value for flag, value in locals().items() if value is not None}
+    given = given_to(locals(), "techniques")
     form, path = given.pop("format"), given.pop("output", None)
     return _finish(Capacity(answer(Request.of(given))).report(), form, path)
 

@@ -140,7 +140,7 @@ def _holds(
         changed = make_case(*parts, case.given_link, int(case.allocation.beams))
     except InfeasibleError:
         return False
-    return bool(memory_at(changed, point).fits)
+    return bool(memory_at(changed if case.equip is None else case.equip(changed), point).fits)
 
 
 def shortfall(e: Estimate) -> tuple[str, dict[str, Any]]:
