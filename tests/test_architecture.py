@@ -205,7 +205,7 @@ ALLOWED: dict[str, set[str]] = {
     "specs.request": {"a100-sxm-40gb", "fastertransformer"},  # defaults of a request
     "cli": {"a100-sxm-40gb", "fastertransformer"},  # the same, as the flags show them
     "specs.gpu": {"nvidia", "amd", "intel", "google", "sxm", "pcie", "nvl", "oam"},  # vendors, forms
-    "specs.engine": {"ideal"},  # a kind of engine
+    "specs.base": {"ideal"},  # a kind of engine
     "importers.counted": {"ideal"},  # the engine that adds nothing to a model
     "importers.aiconfigurator": {"node.pcie_bw"},  # a key of its files
 }
