@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from ..errors import RequestError, SpecError, UnknownNameError
+from ..errors import RequestError, SpecError
 from ..specs.catalog import load
 from ..specs.model import ModelSpec
 from ..specs.precision import PrecisionSpec
-from .counted import as_stored, counted
+from .counted import PARTS, Held, Part, as_stored, counted
 from .facts import facts
 from .gguf_layers import Tensor, layers_of
 from .stated import Stated, slug
@@ -26,22 +26,38 @@ _OUTSIDE: Final = frozenset({"token_embd", "token_embd_norm", "position_embd", "
 _FREQUENCIES: Final = frozenset({"rope_freqs", "rope_factors_long", "rope_factors_short"})
 """Tables of rotations: weights of no operator."""
 
-_COMPUTES_AS: Final[Mapping[str, tuple[str, ...]]] = {
-    "F32": ("fp32",),
-    "F16": ("w16a16",),
-    "BF16": ("bf16",),
-    "Q8_0": ("q8_0", "w8a16"),
-    "Q6_K": ("q6_k", "w8a16"),
-    "Q5_K": ("q5_k_m", "w4a16"),
-    "Q5_0": ("q5_k_m", "w4a16"),
-    "Q5_1": ("q5_k_m", "w4a16"),
-    "Q4_0": ("q4_0", "w4a16"),
-    "Q3_K": ("q3_k_m", "w4a16"),
-    "Q2_K": ("q2_k", "w4a16"),
-    "MXFP4": ("mxfp4", "w4a16"),
+_COMPUTES_AS: Final[Mapping[str, str]] = {
+    "F64": "fp32",
+    "F32": "fp32",
+    "F16": "w16a16",
+    "BF16": "bf16",
+    "Q8_0": "q8-0",
+    "Q8_1": "q8-0",
+    "Q8_K": "q8-0",
+    "Q6_K": "q6-k",
+    "Q5_K": "q5-k-m",
+    "Q5_0": "q5-k-m",
+    "Q5_1": "q5-k-m",
+    "Q4_K": "q4-k-m",
+    "Q4_0": "q4-0",
+    "Q4_1": "q4-0",
+    "IQ4_NL": "q4-0",
+    "IQ4_XS": "q4-0",
+    "Q3_K": "q3-k-m",
+    "IQ3_S": "q3-k-m",
+    "IQ3_XXS": "q3-k-m",
+    "Q2_K": "q2-k",
+    "IQ2_S": "q2-k",
+    "IQ2_XS": "q2-k",
+    "IQ2_XXS": "q2-k",
+    "IQ1_S": "q2-k",
+    "IQ1_M": "q2-k",
+    "TQ1_0": "q2-k",
+    "TQ2_0": "q2-k",
+    "MXFP4": "mxfp4-w4a16",
+    "NVFP4": "nvfp4-w4a16",
 }
-"""Type of most weights -> the first of these precisions that the catalogue has."""
-_FOUR_BITS: Final = ("q4_k_m", "w4a16")
+"""Type of weights -> the precision that computes as they are stored; widths are the file's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,17 +82,13 @@ def model_of(path: Path) -> ModelSpec:
 
 
 def precision_of(path: Path) -> PrecisionSpec:
-    """The precision of a file: widths are averages over its tensors, the unit is that of the type of most weights."""
+    """The precision of a file: widths are averages over its tensors, units are those of the type of most weights."""
     file = read(path)
-    inside = [tensor for name, tensor in file.tensors.items() if _in_products(name)]
-    kinds: dict[str, int] = {}
-    for tensor in inside:
-        kinds[tensor.kind] = kinds.get(tensor.kind, 0) + tensor.values
-    most = max(kinds, key=lambda kind: kinds[kind])
-    products = sum(tensor.stored_bytes for tensor in inside)
-    others = sum(tensor.stored_bytes for tensor in file.tensors.values()) - products
+    held = {part: _held([each for name, each in file.tensors.items() if _part(name) == part]) for part in PARTS}
+    most = _most(list(file.tensors.values()))
+    title = f"{file.title}: {most} and what else its file stores"
     origin = f"bytes of the tensors in {path.name} over their weights"
-    return as_stored(_base(most), _model(file), products, others, slug(f"{file.title}-{most}"), origin)
+    return as_stored(_model(file), held, slug(f"{file.title}-{most}"), title, origin)
 
 
 def read(path: Path) -> GgufFile:
@@ -143,20 +155,33 @@ def _stem(name: str) -> str:
     return re.sub(r"^blk\.\d+\.", "", name).rsplit(".", 1)[0]
 
 
-def _in_products(name: str) -> bool:
-    """Whether a tensor belongs to a product of a layer: not a norm, a router or a table."""
+def _part(name: str) -> Part:
+    """What a tensor belongs to."""
     stem = _stem(name)
-    return name.startswith("blk.") and not stem.endswith(("norm", "norm_2", "ffn_gate_inp", "sinks", "exp_probs_b"))
+    if not name.startswith("blk."):
+        return "table" if stem == "token_embd" else "others"
+    if stem.endswith(("norm", "norm_2", "ffn_gate_inp", "ffn_gate_inp_shexp", "sinks", "exp_probs_b")):
+        return "others"
+    return "attention" if stem.startswith("attn") else "experts" if stem.endswith("exps") else "products"
+
+
+def _most(tensors: list[Tensor]) -> str:
+    """The type of most weights."""
+    kinds: dict[str, int] = {}
+    for tensor in tensors:
+        kinds[tensor.kind] = kinds.get(tensor.kind, 0) + tensor.values
+    return max(kinds, key=lambda kind: kinds[kind], default="F16")
+
+
+def _held(tensors: list[Tensor]) -> Held:
+    return Held(sum(tensor.stored_bytes for tensor in tensors), _base(_most(tensors)))
 
 
 def _base(kind: str) -> PrecisionSpec:
     """The precision that computes as weights of a type do."""
-    for name in _COMPUTES_AS.get(kind, _FOUR_BITS):
-        try:
-            return load(PrecisionSpec, name)
-        except UnknownNameError:
-            continue
-    raise SpecError(f"no precision of the catalogue stores weights as {kind}")
+    if kind not in _COMPUTES_AS:
+        raise SpecError(f"no precision of the catalogue stores weights as {kind}; known: {', '.join(_COMPUTES_AS)}")
+    return load(PrecisionSpec, _COMPUTES_AS[kind])
 
 
 def _model(file: GgufFile) -> ModelSpec:
