@@ -37,9 +37,6 @@ from .techniques import equipped
 
 S = TypeVar("S", bound=FileSpec)
 
-CHECKPOINTS = (".gguf",)
-"""Ends of files that say how their weights are stored."""
-
 
 def estimate(model: str | AnyModel, **options: Any) -> Estimate:
     """Time, memory, energy and cost of generating text, or of a pass over samples.
@@ -192,9 +189,11 @@ def _layout(request: Request) -> LayoutSpec:
 def _as_stored(request: Request) -> Request:
     """The request with the precision of its checkpoint, where the model is one and no precision is named."""
     model = request.model
-    if "precision" in request.model_fields_set or not isinstance(model, str) or not model.endswith(CHECKPOINTS):
+    if "precision" in request.model_fields_set or not isinstance(model, str) or not is_path(model):
         return request
-    return request.model_copy(update={"precision": model})
+    from .importers.foreign import stores_weights
+
+    return request.model_copy(update={"precision": model}) if stores_weights(model) else request
 
 
 def _case(request: Request) -> Case:

@@ -579,6 +579,31 @@ def test_packed_weights_need_a_precision(tmp_path: Path) -> None:
     assert e.memory.weights_bytes == pytest.approx(checkpoint.stored_bytes, rel=1e-9)
 
 
+CONFIG: Data = {
+    "model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_size": 512, "intermediate_size": 1024,
+    "num_hidden_layers": 2, "num_attention_heads": 8, "num_key_value_heads": 2, "vocab_size": 1000,
+    "max_position_embeddings": 2048, "tie_word_embeddings": False,
+}  # fmt: skip
+
+
+def test_a_folder_with_a_config_and_weights_is_a_model_as_stored(tmp_path: Path, run: Run) -> None:
+    folder = tmp_path / "tiny-llama"
+    folder.mkdir()
+    saved(folder / "config.json", CONFIG)
+    assert lpm.estimate(model=str(folder)).case.precision.name == "w16a16"
+    path = shard(folder / "model.safetensors", of_model(LAYERS["plain"][1], "F8_E4M3"))
+    (folder / "config.json").touch()
+    e = lpm.estimate(model=str(folder), gpu="h100-sxm-80gb")
+    assert e.case.model.parameters == LAYERS["plain"][1].parameters
+    assert e.memory.weights_bytes == pytest.approx(safetensors.read(path).stored_bytes, rel=1e-9)
+    assert e.case.precision.scheme == "fp8"
+    assert run("infer", "--model", str(folder), "--gpu", "h100-sxm-80gb").out.startswith("tiny-llama on NVIDIA H100")
+    named = lpm.estimate(model=str(folder), precision="bf16", gpu="h100-sxm-80gb")
+    assert named.memory.weights_bytes == 2.0 * LAYERS["plain"][1].parameters
+    ran = run("infer", "--model", "llama-2-7b", "--gpu", str(folder))
+    assert ran.err == f"error: {folder}: is a folder with a config, where a GPU is needed\n"
+
+
 def _cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-1])
 
