@@ -28,7 +28,7 @@ from .specs.link import LinkSpec
 from .specs.model import ModelSpec
 from .specs.network import NetworkSpec
 from .specs.power import PowerSpec
-from .specs.precision import PrecisionSpec
+from .specs.precision import CacheFormat, PrecisionSpec
 from .specs.price import PriceSpec, TariffSpec
 from .specs.request import Request
 from .specs.workload import WorkloadSpec
@@ -44,7 +44,7 @@ def estimate(model: str | AnyModel, **options: Any) -> Estimate:
     Args:
         model: catalogue name, alias, path to a JSON file, a `ModelSpec` or a `NetworkSpec`.
         **options: the other fields of `Request`: `gpu`, `engine`, `precision`, `link` (names or
-            specs), `tp`, `dp` (whole numbers), `batch_size`, `input_len`, `output_len`,
+            specs), `kv_dtype`, `tp`, `dp` (whole numbers), `batch_size`, `input_len`, `output_len`,
             `flops_efficiency`, `hbm_memory_efficiency` (numbers, or arrays that broadcast together).
 
     Returns:
@@ -193,8 +193,8 @@ def _case(request: Request) -> Case:
     parts = (request.model, request.gpu, engine, request.precision, request.link)
     layout = _layout(request)
     if all(part is None or (isinstance(part, str) and not is_path(part)) for part in parts):
-        return _named_case(*parts, layout, request.num_beams, request.input_shape)
-    return _make(*parts, layout, request.num_beams, request.input_shape)
+        return _named_case(*parts, layout, request.num_beams, request.input_shape, request.kv_dtype)
+    return _make(*parts, layout, request.num_beams, request.input_shape, request.kv_dtype)
 
 
 def _make(
@@ -206,12 +206,13 @@ def _make(
     layout: LayoutSpec,
     beams: int,
     input_shape: Shape | None,
+    kv_dtype: CacheFormat = "auto",
 ) -> Case:
     return make_case(
         _model_of(model, input_shape),
         _spec(GpuSpec, gpu),
         _spec(EngineSpec, engine),
-        _spec(PrecisionSpec, precision),
+        _spec(PrecisionSpec, precision).with_cache(kv_dtype),
         layout,
         None if link is None else _spec(LinkSpec, link),
         beams,

@@ -34,6 +34,7 @@ def infer(
     gpu: str = "a100-sxm-40gb",
     engine: str = "fastertransformer",
     precision: str = "w16a16",
+    kv_dtype: str = "auto",
     link: str | None = None,
     tp: int = 1,
     pp: int = 1,
@@ -69,6 +70,7 @@ def infer(
         gpu: name, alias or path of a device (`list gpus`)
         engine: name, alias or path of an engine (`list engines`)
         precision: name, alias or path of a precision (`list precisions`)
+        kv_dtype: what keys and values are stored in: auto (as the precision), fp32, fp16, bf16, fp8, int8 or fp4
         link: link between tensor-parallel ranks (default: the device's fastest that reaches them)
         tp: tensor-parallel ranks
         pp: pipeline stages; only 1 in this version
@@ -110,6 +112,7 @@ def memory(
     gpu: str = "a100-sxm-40gb",
     engine: str = "fastertransformer",
     precision: str = "w16a16",
+    kv_dtype: str = "auto",
     link: str | None = None,
     tp: int = 1,
     layer_split: int = 1,
@@ -130,6 +133,7 @@ def memory(
         gpu: name, alias or path of a device (`list gpus`)
         engine: name, alias or path of an engine (`list engines`), which says how memory is allocated
         precision: name, alias or path of a precision (`list precisions`)
+        kv_dtype: what keys and values are stored in: auto (as the precision), fp32, fp16, bf16, fp8, int8 or fp4
         link: link between tensor-parallel ranks (default: the device's fastest that reaches them)
         tp: tensor-parallel ranks
         layer_split: devices that hold consecutive layers each and work one after the other

@@ -203,7 +203,7 @@ ALLOWED: dict[str, set[str]] = {
     "specs.request": {"a100-sxm-40gb", "fastertransformer"},  # defaults of a request
     "cli": {"a100-sxm-40gb", "fastertransformer"},  # the same, as the flags show them
     "specs.gpu": {"nvidia", "amd", "intel", "google", "sxm", "pcie", "nvl", "oam"},  # vendors, forms
-    "specs.engine": {"ideal"},  # a kind of engine
+    "specs.base": {"ideal"},  # a kind of engine
 }
 """Module -> whole strings that name a product there."""
 

@@ -58,15 +58,16 @@ def _experts(parts: Parts, spec: MoeFfn) -> Iterator[Node]:
     width = float(spec.latent or hidden)
     if spec.latent:
         yield from parts.product("experts_narrowing", "ffn", parts.linear(hidden, width, bias=False))
-    sizes, halves = (p.weight_bytes, p.activation_bytes, p.read_bytes, spec.bias), 1.0 + spec.gated
+    own, halves = parts.routed(), 1.0 + spec.gated
+    sizes = (own.precision.weight_bytes, p.activation_bytes, own.precision.read_bytes, spec.bias)
     first = ExpertLinear(experts, visits, width, halves * inner, *sizes)
-    yield from parts.product("experts_gate_up" if spec.gated else "experts_up", "ffn", first)
+    yield from own.product("experts_gate_up" if spec.gated else "experts_up", "ffn", first)
     if not parts.fuses("activation"):
         passes = parts.passes(spec.activation, tensors=1.0 + halves)
         activation = parts.pass_over(visits * inner, passes.tensors, parts.touches(spec.activation, passes.tensors))
         yield Node("experts_activation", "ffn", activation, kernels=passes.kernels)
     down = ExpertLinear(experts, visits, inner, width, *sizes)
-    yield from parts.product("experts_down", "ffn", down, visits)
+    yield from own.product("experts_down", "ffn", down, visits)
     yield Node("experts_sum", "ffn", parts.pass_over(width, passes=visits + 1.0))
     if spec.latent:
         yield from parts.product("experts_widening", "ffn", parts.linear(width, hidden, bias=False))

@@ -11,6 +11,7 @@ from .batch import UNLIMITED, Batch
 Kind = Literal[
     "gemm",
     "wide_gemm",
+    "attention_gemm",
     "convolution",
     "expert_gemm",
     "attention",
