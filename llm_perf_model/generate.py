@@ -14,7 +14,7 @@ from .energy import dynamic_j, energy_j
 from .ops.batch import START_TOKENS, UNLIMITED, Batch
 from .ops.node import Graph, Node, running
 from .rates import Machine
-from .roofline import Run, Totals, Work, host_s_per_step, step_s, totals, walk
+from .roofline import NO_PIPELINE, Pipeline, Run, Totals, Work, host_s_per_step, step_s, totals, walk
 from .types import Num
 
 BOUNDS = ("compute", "memory", "communication", "host", "power")
@@ -33,11 +33,12 @@ class Phase:
     request_s: Num = 0.0
     encoder: Phase | None = None
     """The pass of an encoder, which comes before."""
+    pipeline: Pipeline = NO_PIPELINE
 
     @cached_property
     def totals(self) -> Totals:
         """FLOPs, bytes and seconds of the whole phase, for one device."""
-        own = totals(self.graph, self.machine, self.runs, self.request_s)
+        own = totals(self.graph, self.machine, self.runs, self.request_s, self.pipeline)
         if self.encoder is None:
             return own
         before = self.encoder.totals
@@ -92,10 +93,12 @@ class Phase:
         return _per(self.hbm_bytes / self.machine.peak_hbm_bytes_per_s, self.time_s)
 
     def works(self) -> Iterator[tuple[Work, ...]]:
-        """For each node, its work in every run."""
+        """For each node, its work in every run; of one device of all stages."""
         if self.encoder is not None:
             yield from self.encoder.works()
-        yield from zip(*(tuple(walk(self.graph, self.machine, run)) for run in self.runs), strict=True)
+        share = self.pipeline.share
+        for works in zip(*(tuple(walk(self.graph, self.machine, run)) for run in self.runs), strict=True):
+            yield works if self.pipeline.stages == 1.0 else tuple(work.times(share) for work in works)
 
 
 def _per(ideal_s: Num, time_s: Num) -> Num:
@@ -103,7 +106,13 @@ def _per(ideal_s: Num, time_s: Num) -> Num:
 
 
 def prefill(
-    graph: Graph, machine: Machine, batch_size: Num, input_len: Num, copies: float = 1.0, token_by_token: bool = False
+    graph: Graph,
+    machine: Machine,
+    batch_size: Num,
+    input_len: Num,
+    copies: float = 1.0,
+    token_by_token: bool = False,
+    pipeline: Pipeline = NO_PIPELINE,
 ) -> Phase:
     """One pass over the prompts, each `copies` times, and what a request costs once.
 
@@ -116,13 +125,20 @@ def prefill(
     encoder = running(graph, "encoder")
     if not encoder:
         others = decode(graph, machine, sequences, 1.0, prompt - 1.0).runs if token_by_token else ()
-        return Phase(graph, machine, (first, *others), machine.request_s)
+        return Phase(graph, machine, (first, *others), machine.request_s, pipeline=pipeline)
     alone = replace(machine, layers_host_s=machine.encoder_host_s, step_s=0.0, sequence_s=0.0)  # no step of its own
     before = Phase(encoder, alone, (Run.single(Batch.uniform(batch_size, input_len, 0.0)),))
     return Phase(running(graph, "first", "always"), machine, (first,), machine.request_s, before)
 
 
-def decode(graph: Graph, machine: Machine, batch_size: Num, input_len: Num, steps: Num) -> Phase:
+def decode(
+    graph: Graph,
+    machine: Machine,
+    batch_size: Num,
+    input_len: Num,
+    steps: Num,
+    pipeline: Pipeline = NO_PIPELINE,
+) -> Phase:
     """`steps` passes of one token a sequence; the first finds the `input_len` tokens of the prompt cached.
 
     The decoder of an encoder-decoder finds one token, and sees those of the prompt beside its own.
@@ -137,7 +153,8 @@ def decode(graph: Graph, machine: Machine, batch_size: Num, input_len: Num, step
     edges: list[Num] = [0.0, *_window_edges(graph, past, steps), steps]
     if host_s_per_step(graph, machine) is not None and not machine.synchronous:
         edges = _split_at_bound_changes(graph, machine, (batch_size, past, source), edges)
-    return Phase(graph, machine, tuple(_runs((batch_size, past, source), edges)))
+    pipeline = pipeline._replace(steady=True)
+    return Phase(graph, machine, tuple(_runs((batch_size, past, source), edges)), pipeline=pipeline)
 
 
 def decoder_lengths(graph: Graph, input_len: Num) -> tuple[Num, Num]:

@@ -10,6 +10,7 @@ from ..ops.dense import Linear
 from ..ops.moe import ExpertLinear
 from ..ops.node import Node
 from ..specs.ffn import Ffn, GatedFfn, MoeFfn, PlainFfn
+from .exchanges import dispatch
 from .parts import Parts
 
 
@@ -47,9 +48,12 @@ def _dense(parts: Parts, spec: PlainFfn | GatedFfn) -> Iterator[Node]:
 
 
 def _experts(parts: Parts, spec: MoeFfn) -> Iterator[Node]:
-    """Router, shared expert, then the products of the experts that the tokens visit, each split over the ranks."""
-    hidden, p = float(parts.model.hidden), parts.precision
-    experts, visits, inner = float(spec.experts), float(spec.experts_per_token), spec.intermediate / parts.tp
+    """Router, shared expert, then the products of the experts that the tokens visit, each split over ranks.
+
+    Experts see the tokens of all groups of ranks in the stage.
+    """
+    hidden, p, split = float(parts.model.hidden), parts.precision, parts.split
+    experts, visits, inner = float(spec.experts), float(spec.experts_per_token), spec.intermediate / split.expert_tp
     router = Linear(hidden, experts, p.wide_bytes, p.activation_bytes)
     yield Node("router", "ffn", router, rate=parts.wide_rate())
     yield Node("route", "ffn", parts.pass_over(experts, passes=2.0))
@@ -57,13 +61,24 @@ def _experts(parts: Parts, spec: MoeFfn) -> Iterator[Node]:
         shared = GatedFfn(intermediate=spec.shared_intermediate, activation=spec.activation)
         for node in _dense(parts, shared):
             yield replace(node, name=f"shared_{node.name}")
-    sizes = (p.weight_bytes, p.activation_bytes, p.read_bytes)
-    gate_up = ExpertLinear(experts, visits, hidden, 2.0 * inner, *sizes)
+    yield from dispatch(parts, spec, "experts_dispatch", hidden, p.read_bytes)
+    for node in _routed(parts, spec, hidden, inner):
+        yield replace(node, share=split.sharers)
+    yield from dispatch(parts, spec, "experts_combine", hidden, p.activation_bytes)
+    yield Node("experts_sum", "ffn", parts.pass_over(hidden, passes=visits + 1.0))
+
+
+def _routed(parts: Parts, spec: MoeFfn, hidden: float, inner: float) -> Iterator[Node]:
+    """The products of the experts of a rank, as they see the tokens of all that share them."""
+    p, split = parts.precision, parts.split
+    sizes, spread = (p.weight_bytes, p.activation_bytes, p.read_bytes), (split.ep, split.imbalance)
+    experts, visits = float(spec.experts), float(spec.experts_per_token)
+    here = visits / split.ep
+    gate_up = ExpertLinear(experts, visits, hidden, 2.0 * inner, *sizes, *spread)
     yield from parts.product("experts_gate_up", "ffn", gate_up)
     if not parts.fuses("activation"):
         passes = parts.passes(spec.activation, tensors=3.0)
-        activation = parts.pass_over(visits * inner, passes.tensors, parts.touches(spec.activation, passes.tensors))
+        activation = parts.pass_over(here * inner, passes.tensors, parts.touches(spec.activation, passes.tensors))
         yield Node("experts_activation", "ffn", activation, kernels=passes.kernels)
-    down = ExpertLinear(experts, visits, inner, hidden, *sizes)
-    yield from parts.product("experts_down", "ffn", down, visits)
-    yield Node("experts_sum", "ffn", parts.pass_over(hidden, passes=visits + 1.0))
+    down = ExpertLinear(experts, visits, inner, hidden, *sizes, *spread)
+    yield from parts.product("experts_down", "ffn", down, here)

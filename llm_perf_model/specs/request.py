@@ -19,7 +19,7 @@ from .model import ModelSpec
 from .network import NetworkSpec
 from .precision import PrecisionSpec
 from .price import PriceSpec, TariffSpec
-from .quantities import Amount, Fraction, Overhead, Share, Single, Watts, Whole, shortened
+from .quantities import Amount, Flag, Fraction, Overhead, Share, Single, Watts, Whole, shortened
 from .workload import WorkloadSpec
 
 
@@ -94,11 +94,24 @@ class Request(BaseModel):
     engine: Annotated[EngineSpec | str, _named(EngineSpec)] = "fastertransformer"
     precision: Annotated[PrecisionSpec | str, _named(PrecisionSpec)] = "w16a16"
     link: Annotated[LinkSpec | str, _named(LinkSpec)] | None = None
+    network: Annotated[LinkSpec | str, _named(LinkSpec)] | None = None
+    """Link between nodes; None: the device's usual one."""
+    oversubscription: Overhead = 1.0
+    """Rate of the devices' network ports over that of the switches above them."""
     tp: Single = 1
     pp: Single = 1
+    micro_batches: Single | None = None
+    """Parts of the batch that pipeline stages work on at once; None: as many as stages, at most one a sequence."""
     dp: Single = 1
     ep: Single = 1
+    attention_dp: Single = 1
+    cp: Single = 1
     layer_split: Single = 1
+    sequence_parallel: Flag = False
+    nodes: Single | None = None
+    """Nodes that hold the devices of all replicas; None: the fewest."""
+    expert_imbalance: Overhead | None = None
+    """Tokens of the busiest expert rank over the mean; None: what an even router leads to."""
     batch_size: Whole = 1.0
     input_len: Whole = 512.0
     output_len: Whole = 32.0
