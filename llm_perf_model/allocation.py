@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from .graph.stack import kv_bytes_per_token, parameters, weights_bytes
+from .graph.stack import kept, kv_bytes_per_token, parameters, weights_bytes
 from .liveness import held_logits, largest_live
 from .ops.base import Live
 from .ops.node import Graph, running
@@ -77,6 +77,10 @@ class Allocation:
     capacity_bytes: Num
     layout: LayoutSpec = ALONE
     """How many of a replica's sequences a rank keeps, and how many it passes over at a time."""
+    prefix_len: Num = 0.0
+    """Tokens of each prompt that are cached before the prefill; sequences share their whole blocks."""
+    chunk_tokens: Num = float("inf")
+    """Most tokens of a sequence that a pass of the prefill takes."""
 
     @property
     def encodes(self) -> bool:
@@ -142,8 +146,8 @@ def _weights_bytes(graph: Graph, share: float) -> float:
     if share == 1.0:
         return weights_bytes(graph)
     held = {"first": 0.0, "layers": 0.0, "last": 0.0}
-    for node in graph:
-        held[node.place] += node.count * node.op.stored_weight_bytes
+    for node in kept(graph):
+        held[node.place] += node.weights_bytes
     return share * held["layers"] + max(held["first"], held["last"])
 
 

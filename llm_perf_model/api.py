@@ -34,6 +34,7 @@ from .specs.price import PriceSpec, TariffSpec
 from .specs.request import Request
 from .specs.workload import WorkloadSpec
 from .summary import summary
+from .techniques import equipped
 from .types import Num
 
 S = TypeVar("S", bound=FileSpec)
@@ -72,6 +73,8 @@ def memory(model: str | AnyModel, **options: Any) -> Capacity:
 def answer(request: Request, case: Case | None = None) -> Estimate:
     """The estimate of a checked request, of its own case or of one that is like it."""
     case = _case(request) if case is None else case
+    if request.techniques:
+        case = equipped(case, request)
     machine = with_efficiencies(case.machine, request.flops_efficiency, request.hbm_memory_efficiency)
     machine = with_power_limit(machine, request.power_limit_w)
     if request.price is not None or request.tariff is not None:
@@ -88,7 +91,17 @@ def answer(request: Request, case: Case | None = None) -> Estimate:
         machine=machine,
         request=request,
         workload=workload,
-        prefill=prefill(case.graph, machine, batch_size, input_len, prompts, case.allocation.token_by_token, pipeline),
+        prefill=prefill(
+            case.graph,
+            machine,
+            batch_size,
+            input_len,
+            prompts,
+            case.allocation.token_by_token,
+            request.prefix_len,
+            request.prefill_chunk,
+            pipeline,
+        ),
         decode=decode(case.graph, machine, batch_size * request.num_beams, input_len, output_len - 1.0, pipeline),
         describe=summary,
         explain=shortfall,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -55,6 +56,8 @@ class Case:
     graph: Graph
     machine: Machine
     allocation: Allocation
+    equip: Callable[[Case], Case] | None = None
+    """Adds the techniques of a request, to a case that is like it too; None: there are none."""
 
     @property
     def link(self) -> LinkSpec | None:

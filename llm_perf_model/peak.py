@@ -145,8 +145,8 @@ def _moments(
     """
     prompts, sequences = batch_size * (a.beams if a.beam_cache == "copied" else 1.0), batch_size * a.beams
     kv_prefill, kv_decode = _kv_bytes(a, kept, prompt_len, output_len)
-    fed, past = (1.0, prompt_len - 1.0) if a.token_by_token else (prompt_len, 0.0)
-    prompt = Batch.uniform(prompts, fed, past, source)
+    fed = 1.0 if a.token_by_token else minimum(maximum(prompt_len - a.prefix_len, 1.0), a.chunk_tokens)
+    prompt = Batch.uniform(prompts, fed, prompt_len - fed, source)
     step = Batch.uniform(sequences, 1.0, maximum(prompt_len + output_len - 2.0, 0.0), source)
     prefill_live, decode_live = (
         _live_bytes(a, live, pass_) for live, pass_ in (((*a.live, *a.first_live), prompt), (a.live, step))
@@ -181,13 +181,14 @@ def _at_the_peak(moments: list[tuple[Num, Num, Num]], bytes_of: list[Num]) -> tu
 
 
 def _live_bytes(a: Allocation, lives: tuple[Live, ...], batch: Batch) -> Num:
-    """Tensors of the worst operator; of a pass of fixed size where the engine has one.
+    """Tensors of the worst operator; of a pass of fixed size where the engine has one, unless chunks are smaller.
 
     The decoder behind an encoder has none: it passes over one token of each sequence.
     """
     if a.pass_tokens is not None and (lives is a.encoder_live or not a.encodes):
         sequences = maximum(a.pass_sequences, 1.0)
-        batch = Batch.uniform(sequences, a.pass_tokens / sequences, 0.0)
+        tokens = minimum(a.pass_tokens, batch.seqs * a.chunk_tokens)
+        batch = Batch.uniform(sequences, tokens / sequences, 0.0)
     worst: Num = 0.0
     for live in lives:
         worst = maximum(worst, live.bytes(batch))
@@ -249,11 +250,17 @@ def _source_kv_bytes(a: Allocation, batch_size: Num, source: Num) -> tuple[Num, 
 
 
 def _paged_tokens(a: Allocation, batch_size: Num, input_len: Num, output_len: Num) -> Num:
-    """Tokens of whole blocks: of each sequence, or of prompts that beams share and the outputs of each beam."""
+    """Tokens of whole blocks: of each sequence, or of prompts that beams share and the outputs of each beam.
+
+    Whole blocks of a prefix are there once for all sequences.
+    """
+    prefix = np.floor(a.prefix_len / a.block_tokens)
     if a.beams == 1.0 or a.beam_cache != "shared":
-        return batch_size * a.beams * ceil((input_len + output_len) / a.block_tokens) * a.block_tokens
-    blocks = ceil(input_len / a.block_tokens) + a.beams * ceil(output_len / a.block_tokens)
-    return batch_size * blocks * a.block_tokens
+        sequences, blocks = batch_size * a.beams, ceil((input_len + output_len) / a.block_tokens)
+    else:
+        blocks = ceil(input_len / a.block_tokens) + a.beams * ceil(output_len / a.block_tokens)
+        sequences = batch_size
+    return (sequences * blocks - (sequences - 1.0) * prefix) * a.block_tokens
 
 
 def _tensors(a: Allocation, tokens: Num, token_bytes: float | None = None) -> Num:

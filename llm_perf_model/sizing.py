@@ -138,7 +138,7 @@ def _holds(
         changed = make_case(*parts, case.named.inside, int(case.allocation.beams), None, *case.named[1:])
     except InfeasibleError:
         return False
-    return bool(memory_at(changed, point).fits)
+    return bool(memory_at(changed if case.equip is None else case.equip(changed), point).fits)
 
 
 def shortfall(e: Estimate) -> tuple[str, dict[str, Any]]:

@@ -17,6 +17,8 @@ from llm_perf_model.specs.catalog import FOLDERS, folder_of, load
 from llm_perf_model.specs.collective import CollectiveSpec
 from llm_perf_model.specs.kernels import KernelSpec
 from llm_perf_model.specs.power import PowerSpec
+from llm_perf_model.specs.sharing import Sharing
+from llm_perf_model.specs.techniques import Techniques
 
 from .strategies import engines, models, wholes
 
@@ -210,8 +212,7 @@ def test_to_dict_is_json_with_the_documented_keys(fields: dict[str, Any], output
         "gpu", "engine", "precision", "link", "tp", "pp", "dp", "ep", "layer_split", "batch_size", "input_len",
         "output_len", "num_beams", "input_shape", "flops_efficiency", "hbm_memory_efficiency", "interval_level",
         "pool_fraction", "power_limit_w", "energy_convention", "price", "usd_per_gpu_hour", "tariff", "usd_per_kwh",
-        "pue", "utilisation", "network", "oversubscription", "micro_batches", "attention_dp", "cp", "sequence_parallel",
-        "nodes", "expert_imbalance",
+        "pue", "utilisation", *Techniques.model_fields, *Sharing.model_fields,
     })  # fmt: skip
     assert answer["interval"]["level"] == 0.8
     for metric in ("prefill_s", "decode_step_s", "total_s"):

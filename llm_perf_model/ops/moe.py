@@ -36,6 +36,7 @@ class ExpertLinear(AbstractOp):
     weight_bytes: float
     activation_bytes: float
     input_bytes: float
+    bias: bool = False
     ranks: float = 1.0
     """Ranks over which whole experts are spread."""
     imbalance: float = 0.0
@@ -48,7 +49,7 @@ class ExpertLinear(AbstractOp):
 
     @property
     def parameters(self) -> float:
-        return self.router.kept * self.d_in * self.d_out
+        return self.router.kept * (self.d_in + self.bias) * self.d_out
 
     @property
     def stored_weight_bytes(self) -> float:
@@ -72,7 +73,7 @@ class ExpertLinear(AbstractOp):
         rows = self.rows(batch)
         return Cost(
             flops=2.0 * rows * self.d_in * self.d_out,
-            weight_bytes=self.visited(batch) * self.d_in * self.d_out * self.weight_bytes,
+            weight_bytes=self.visited(batch) * (self.d_in + self.bias) * self.d_out * self.weight_bytes,
             activation_bytes=rows * (self.d_in * self.input_bytes + self.d_out * self.activation_bytes),
         )
 

@@ -15,9 +15,10 @@ Role = Literal[
 ]  # fmt: skip
 """Part that a node belongs to: of a transformer, or of a network of layers."""
 
-When = Literal["always", "encoder", "first"]
+When = Literal["always", "encoder", "first", "vision", "prediction"]
 """Passes in which a node runs: all, of a decoder or of a model that is one stack; that of an encoder; the first one of
-the decoder that reads its output, in which it runs over the tokens of the encoder."""
+the decoder that reads its output, in which it runs over the tokens of the encoder; that over the patches of images;
+those that guess tokens ahead."""
 
 Place = Literal["first", "layers", "last"]
 """Stages that hold a node: the first one, each with its layers, or the last one."""
@@ -47,6 +48,8 @@ class Node:
     """Sequences that its operator sees for each one of the rank: fewer where ranks share tokens, more where experts see
     those of several ranks."""
     place: Place = "layers"
+    stored: float | None = None
+    """Times that its weights are kept; None: as often as it runs."""
     steps: float = 1.0
     """Tokens of one sequence that a sample of a network is to its operator."""
 
@@ -54,6 +57,16 @@ class Node:
     def kind(self) -> Kind:
         """Which of a machine's rates it runs at."""
         return self.rate or self.op.kind
+
+    @property
+    def parameters(self) -> float:
+        """Weights that it keeps."""
+        return self.op.parameters * (self.count if self.stored is None else self.stored)
+
+    @property
+    def weights_bytes(self) -> float:
+        """Bytes of those weights."""
+        return self.op.stored_weight_bytes * (self.count if self.stored is None else self.stored)
 
     @property
     def dispatched(self) -> float:
