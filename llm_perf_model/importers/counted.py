@@ -67,7 +67,7 @@ def as_stored(model: ModelSpec, held: Mapping[Part, Held], name: str, title: str
     """
     widths = {part: _width(model, part, held[part].stored_bytes) for part in PARTS}
     base = held["experts" if widths["products"] is None else "products"].like
-    own = {
+    own: dict[str, Products] = {
         part: _products(held[part].like, width)
         for part, width in widths.items()
         if part in {"attention", "experts"} and width is not None
