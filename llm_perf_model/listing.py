@@ -57,9 +57,12 @@ def _engine_row(spec: FileSpec) -> Row:
 
 
 def _precision_row(spec: FileSpec) -> Row:
+    """Bits a value of weights, of inputs of products and of the cache; the best unit, and that of each fallback."""
     assert isinstance(spec, PrecisionSpec)
-    stored = f"{spec.weight_bytes:g}", f"{spec.activation_bytes:g}", f"{spec.kv_bytes:g}"
-    return spec.name, *stored, spec.title
+    widths = {"": spec.weight_bytes} | {f"{word} ": own.weight_bytes for word, own in spec.own_products.items()}
+    weights = ", ".join(f"{word}{8.0 * width:.4g}" for word, width in widths.items())
+    units = " else ".join(way.gemm_peaks[0].removeprefix("tensor_") for way in (spec, *spec.fallbacks))
+    return spec.name, weights, f"{8.0 * spec.read_bytes:.4g}", f"{8.0 * spec.kv_bytes:g}", units, spec.title
 
 
 def _link_row(spec: FileSpec) -> Row:
@@ -104,7 +107,7 @@ KINDS: dict[str, tuple[type[FileSpec], Row, Callable[[FileSpec], Row]]] = {
     "networks": (NetworkSpec, ("network", "parameters", "multiply-adds", "input"), _network_row),
     "gpus": (GpuSpec, ("device", "year", "memory", "bandwidth", "16-bit tensor", "TDP"), _gpu_row),
     "engines": (EngineSpec, ("engine", "kind", "like", "records"), _engine_row),
-    "precisions": (PrecisionSpec, ("precision", "B/weight", "B/activation", "B/cached", "title"), _precision_row),
+    "precisions": (PrecisionSpec, ("precision", "weights", "inputs", "KV", "unit", "title"), _precision_row),
     "kernels": (KernelSpec, ("generation", "like", "records"), _kernel_row),
     "collectives": (CollectiveSpec, ("kind of link", "like", "records"), _collective_row),
     "powers": (PowerSpec, ("generation", "like", "records"), _power_row),

@@ -93,6 +93,12 @@ class PrecisionSpec(FileSpec, Products):
     offered_to: tuple[EngineKind, ...] | None = None
     """Kinds of engine to which it is offered where a wider one does not fit; None: all of them."""
 
+    @property
+    def own_products(self) -> dict[str, Products]:
+        """Products with a width of their own, by the field that describes them."""
+        own = {"attention": self.attention, "experts": self.experts}
+        return {field: products for field, products in own.items() if products is not None}
+
     def of(self, own: Products | None) -> PrecisionSpec:
         """The precision of products with a width of their own; itself for None."""
         if own is None:
@@ -102,8 +108,7 @@ class PrecisionSpec(FileSpec, Products):
     def on(self, peaks: Collection[Peak]) -> PrecisionSpec | None:
         """The precision as a device with such units runs it; None: it cannot."""
         found = self.way(peaks)
-        own = {"attention": self.attention, "experts": self.experts}
-        ways = {name: products.way(peaks) for name, products in own.items() if products is not None}
+        ways = {name: products.way(peaks) for name, products in self.own_products.items()}
         if found is None or None in ways.values():
             return None
         return found.model_copy(update=ways) if ways else found
@@ -111,8 +116,7 @@ class PrecisionSpec(FileSpec, Products):
     @property
     def wanted_peaks(self) -> tuple[tuple[Peak, ...], ...]:
         """The units that may run products: all, those of attention, of experts."""
-        own = (self, self.attention, self.experts)
-        return tuple(dict.fromkeys(products.peaks for products in own if products is not None))
+        return tuple(dict.fromkeys(products.peaks for products in (self, *self.own_products.values())))
 
     def with_cache(self, stored: CacheFormat) -> PrecisionSpec:
         """The precision with keys and values stored in a format."""
