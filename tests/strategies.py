@@ -50,7 +50,9 @@ TPS = (1, 2, 4, 8)
 FUSIONS = ("bias", "residual_norm", "activation", "rotary")
 ROLES = ("layernorm", "rmsnorm", "rotary", "layout", "logits", "gelu")
 SCHEMES: tuple[Scheme, ...] = get_args(Scheme)
-PRECISIONS = ("w16a16", "fp32", "w8a16", "w4a16", "w8a8", "fp8", "fp8-block")
+PRECISIONS = (
+    "w16a16", "fp32", "w8a16", "w4a16", "fp8-w8a16", "nvfp4-w4a16", "w8a8", "fp8", "fp8-block", "nvfp4",
+)  # fmt: skip
 """A precision of every scheme, and one whose products run on vector units."""
 NARROW = tuple(name for name in PRECISIONS if load(PrecisionSpec, name).scheme != "plain")
 
