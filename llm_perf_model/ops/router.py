@@ -50,10 +50,10 @@ class Router:
 
         .. math:: 1 + z_p \sqrt{\frac{p\,(E - k)}{T k\,(E - 1)}}
 
-        for T tokens whose router picks k of E experts at random: a rank's visits have the mean :math:`T k / p` and the
-        variance :math:`T \frac{k}{p} (1 - \frac{1}{p}) \frac{E - k}{E - 1}` of draws without replacement. The largest of
-        p independent numbers lies :math:`z_p` deviations above their mean; since the visits of all ranks add up, two of
-        them are correlated by :math:`-1 / (p - 1)`, which widens that by :math:`\sqrt{p / (p - 1)}`. No rank gets more
+        for T tokens whose router picks k of E experts at random. A rank's visits have the mean :math:`T k / p` and the
+        variance :math:`T \frac{k}{p} (1 - \frac{1}{p}) \frac{E - k}{E - 1}` of draws without replacement. The largest
+        of p independent numbers lies :math:`z_p` deviations above their mean; the visits of all ranks add up, so that
+        two are correlated by :math:`-1 / (p - 1)`, which widens that by :math:`\sqrt{p / (p - 1)}`. No rank gets more
         than a visit of every token to each of its experts.
         """
         p, k, n = self.ranks, self.experts_per_token, self.experts
