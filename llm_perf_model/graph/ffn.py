@@ -58,12 +58,12 @@ def _experts(parts: Parts, spec: MoeFfn) -> Iterator[Node]:
         for node in _dense(parts, shared):
             yield replace(node, name=f"shared_{node.name}")
     sizes = (p.weight_bytes, p.activation_bytes, p.read_bytes)
-    gate_up = ExpertLinear(experts, visits, hidden, 2.0 * inner, *sizes)
+    gate_up = ExpertLinear(experts, visits, hidden, 2.0 * inner, *sizes, inner=inner)
     yield from parts.product("experts_gate_up", "ffn", gate_up)
     if not parts.fuses("activation"):
         passes = parts.passes(spec.activation, tensors=3.0)
         activation = parts.pass_over(visits * inner, passes.tensors, parts.touches(spec.activation, passes.tensors))
         yield Node("experts_activation", "ffn", activation, kernels=passes.kernels)
-    down = ExpertLinear(experts, visits, inner, hidden, *sizes)
+    down = ExpertLinear(experts, visits, inner, hidden, *sizes, inner=inner)
     yield from parts.product("experts_down", "ffn", down, visits)
     yield Node("experts_sum", "ffn", parts.pass_over(hidden, passes=visits + 1.0))

@@ -34,6 +34,15 @@ class ExpertLinear(AbstractOp):
     weight_bytes: float
     activation_bytes: float
     input_bytes: float
+    inner: float = 0.0
+    """Width of one expert on the rank, by which a library knows shapes that it has tuned; 0: none."""
+    visited_share: float = 1.0
+    """Experts that are visited, over those that an even router visits."""
+
+    @property
+    def held(self) -> float:
+        """Experts of the rank."""
+        return self.experts
 
     @property
     def parameters(self) -> float:
@@ -45,7 +54,8 @@ class ExpertLinear(AbstractOp):
 
     def visited(self, batch: Batch) -> Num:
         """Expected number of experts that at least one token visits."""
-        return self.experts * (1.0 - power(1.0 - self.experts_per_token / self.experts, batch.tokens))
+        even = self.experts * (1.0 - power(1.0 - self.experts_per_token / self.experts, batch.tokens))
+        return self.visited_share * even
 
     def product(self, batch: Batch) -> Product:
         """The product of one visited expert, and how many there are."""
