@@ -159,7 +159,7 @@ def experts_s(op: ExpertLinear, batch: Batch, rate: ExpertRate, sms: float) -> N
     loaded_s = (rows * block.input_bytes + columns * block.weight_bytes) / block.load_bytes_per_s
     busy_s = 2.0 * rows * columns / block.flops_per_s + loaded_s + columns * rate.widened_s
     tiles = product.groups * maximum(1.0, product.rows / rows + 0.5) * ceil(product.columns / columns)
-    return cast("Num", maximum(tiles / sms, 1.0) * product.depth * maximum(busy_s, block.depth_s))
+    return maximum(tiles / sms, 1.0) * product.depth * maximum(busy_s, block.depth_s)
 
 
 def _tile_of(op: ExpertLinear, batch: Batch, rate: ExpertRate) -> tuple[Num, Num]:

@@ -358,16 +358,14 @@ def kernel_rates() -> st.SearchStrategy[KernelRates]:
     tiles = st.builds(lambda first: (first, ExpertTile(rows=128, columns=128)), few)
     narrow = st.builds(
         ExpertScheme,
-        tiles=st.one_of(st.none(), tiles),
-        memory_efficiency=st.one_of(st.none(), efficiencies()),
-        widened_values_per_cycle=st.one_of(st.none(), st.floats(1.0, 60.0)),
+        tiles=maybe(tiles),
+        memory_efficiency=maybe(efficiencies()),
+        widened_values_per_cycle=maybe(st.floats(1.0, 60.0)),
     )
     experts = st.builds(
         ExpertKernels,
-        ExpertScheme,
-        ExpertTile,
         tiles=tiles,
-        tuned=st.one_of(st.none(), st.builds(TunedExperts, shapes=st.just(((8, 512),)), tiles=tiles)),
+        tuned=maybe(st.builds(TunedExperts, shapes=st.just(((8, 512),)), tiles=tiles)),
         load_ratio=st.floats(0.2, 2.0),
         memory_efficiency=efficiencies(),
         schemes=st.dictionaries(st.sampled_from(SCHEMES[1:]), narrow, max_size=2),
