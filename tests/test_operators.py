@@ -222,7 +222,9 @@ def test_experts_of_one_rank() -> None:
     assert (row.family, row.batch) == ("experts", Batch.uniform(1.0, 5.0, 0.0))
     gate_up, activation, down, summed = (node.op for node in row.nodes)
     share = 8.0 / (8.0 * (1.0 - 0.75**5))
-    assert gate_up == ExpertLinear(8.0, 2.0, 64.0, 512.0, 2.0, A, 2.0, 256.0, pytest.approx(share, rel=1e-12))
+    assert gate_up == ExpertLinear(
+        8.0, 2.0, 64.0, 512.0, 2.0, A, 2.0, inner=256.0, visited_share=pytest.approx(share, rel=1e-12)
+    )
     assert down == replace(gate_up, d_in=256.0, d_out=64.0)
     assert activation == Elementwise(2 * 256.0, 3.0, A)
     assert summed == Elementwise(64.0, 3.0, A)
