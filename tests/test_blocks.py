@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -239,8 +239,8 @@ def test_arrays_of_experts_hold_what_scalars_give(
     ops: list[ExpertLinear], rate: ExpertRate, sms: float, tokens: float
 ) -> None:
     batch = Batch.uniform(1.0, tokens, 0.0)
-    names = [field.name for field in fields(ExpertLinear)]
-    arrays: Any = ExpertLinear(**{name: np.array([getattr(op, name) for op in ops]) for name in names})
+    varied = ("experts", "experts_per_token", "d_in", "d_out", "inner", "visited_share")
+    arrays: Any = replace(ops[0], **{name: np.array([getattr(op, name) for op in ops]) for name in varied})
     expected = [experts_s(op, batch, rate, sms) for op in ops]
     assert np.broadcast_to(experts_s(arrays, batch, rate, sms), len(ops)).tolist() == expected
 
