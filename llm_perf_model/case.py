@@ -13,7 +13,7 @@ from .errors import InfeasibleError, SpecError, UnknownNameError
 from .graph.parts import Split
 from .graph.stack import build_split
 from .layers import build_network
-from .machine import convolution_peak, gemm_peak, machine
+from .machine import convolution_peak, gemm_peak, machine, with_network
 from .ops.node import Graph
 from .placement import Joints, Links, check_layout, joints
 from .rates import Machine, counted_at
@@ -142,8 +142,9 @@ def _machine(
     peak = gemm_peak(gpu, precision)
     assert peak is not None, "the precision runs on the device"
     layers, encoder_layers = _timed_layers(model)
-    rates, links = engine.kernels or kernels, (joined.inside, joined.network)
-    m = machine(gpu, engine, rates, precision, peak, layers, links[0], power, encoder_layers, links[1])
+    rates, inside = engine.kernels or kernels, joined.inside
+    m = machine(gpu, engine, rates, precision, peak, layers, inside, power, encoder_layers)
+    m = with_network(m, gpu, engine, joined.network)
     if any(node.op.kind == "convolution" for node in graph):
         m = counted_at(m, gpu.peak_flops_per_s[convolution_peak(gpu, precision, peak)])
     beam_s = engine.beam_s or 0.0 if beams > 1 else 0.0

@@ -81,11 +81,10 @@ def machine(
     connection: Connection | None,
     power: PowerSpec,
     encoder_layers: int = 0,
-    network: Connection | None = None,
 ) -> Machine:
     """The rates of kernels whose products run on the unit `peak`, for a model of `layers` layers.
 
-    An encoder-decoder has `encoder_layers` besides. Ranks of one node are joined by `connection`, nodes by `network`.
+    An encoder-decoder has `encoder_layers` besides. Ranks of one node are joined by `connection`.
     """
     half = engine.half_layer_s if precision.activation_bytes < FULL_WIDTH_BYTES else 0.0
     wide = _first(gpu, precision.wide_gemm_peaks) or peak
@@ -115,9 +114,12 @@ def machine(
         request_s=engine.request_s,
         staged_bytes_per_s=engine.staged_bytes_per_s or float("inf"),
     )
-    if network is not None:
-        reached = replace(reached, network=_ring(gpu, engine, network))
     return reached if connection is None else _connected(reached, gpu, engine, connection)
+
+
+def with_network(m: Machine, gpu: GpuSpec, engine: EngineSpec, network: Connection | None) -> Machine:
+    """The machine with what joins its node to others."""
+    return m if network is None else replace(m, network=_ring(gpu, engine, network))
 
 
 def _power(gpu: GpuSpec, power: PowerSpec, peak_flops_per_s: float, connection: Connection | None) -> Power:
