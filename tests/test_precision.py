@@ -436,7 +436,8 @@ PAGE = (Path(__file__).parents[1] / "docs" / "precision.md").read_text(encoding=
 def test_the_page_lists_every_precision_as_the_command_does() -> None:
     data = listing("precisions").tables[0].rows
     rows = [f"| `{row[0]}` | {' | '.join(row[1:5])} |" for row in data]
-    assert re.findall(r"^\| `[^|]+\|[^|]+\|[^|]+\|[^|]+\| [\w ,]+ \|$", PAGE, re.MULTILINE) == rows
+    listed = PAGE.split("## Bytes of a weight")[0]
+    assert re.findall(r"^\| `.+ \|$", listed, re.MULTILINE) == rows
 
 
 def test_the_page_says_which_unit_runs_what() -> None:
