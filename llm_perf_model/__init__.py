@@ -41,6 +41,7 @@ from .specs.price import PriceSpec, TariffSpec
 from .specs.workload import WorkloadSpec
 
 if _TYPE_CHECKING:
+    from .importers.foreign import import_file
     from .importers.onnx import import_onnx
     from .validation.run import calibrate, validate
 
@@ -74,6 +75,7 @@ __all__ = [
     "engines",
     "estimate",
     "gpus",
+    "import_file",
     "import_onnx",
     "kernels",
     "links",
@@ -94,6 +96,10 @@ def __getattr__(name: str) -> object:
         from .validation import run
 
         return getattr(run, name)
+    if name == "import_file":
+        from .importers import foreign
+
+        return foreign.import_file
     if name == "import_onnx":
         from .importers import onnx
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from .graph.stack import kept, kv_bytes_per_token, parameters, weights_bytes
+from .graph.stack import kept, kv_bytes_per_token, parameters, state_bytes_per_sequence, weights_bytes
 from .liveness import held_logits, largest_live
 from .ops.base import Live
 from .ops.node import Graph, running
-from .specs.attention import GroupedQueryAttention
+from .specs.attention import CompressedAttention, GroupedQueryAttention, LatentAttention
 from .specs.collective import CollectiveSpec
 from .specs.engine import BeamCache, Cache, EngineSpec
 from .specs.gpu import GpuSpec
@@ -37,6 +37,13 @@ class Buffer(NamedTuple):
     """Of what it holds, the cache; 0 where the engine keeps it elsewhere."""
 
 
+class Rolling(NamedTuple):
+    """A cache of the last `window` tokens of a sequence, with bytes for each."""
+
+    window: float
+    token_bytes: float
+
+
 @dataclass(frozen=True, slots=True)
 class Allocation:
     """Everything that sets the memory of one device beside the workload; of the fullest one of a layer split.
@@ -50,6 +57,10 @@ class Allocation:
 
     weights_bytes: float
     kv_token_bytes: float
+    rolling: tuple[Rolling, ...]
+    """Caches that keep the last tokens of a sequence alone."""
+    state_bytes: float
+    """Bytes that a sequence keeps, however long it is."""
     cache: Cache
     beams: float
     """Beams of each sequence."""
@@ -107,6 +118,8 @@ def allocation(
     return Allocation(
         weights_bytes=_weights_bytes(graph, share) + share * parameters(graph) * (precision.kept_weight_bytes or 0.0),
         kv_token_bytes=kept_bytes,
+        rolling=_rolling(graph, share) if cache != "none" else (),
+        state_bytes=share * state_bytes_per_sequence(graph) if cache != "none" else 0.0,
         cache=cache,
         beams=float(beams),
         beam_cache=engine.beams,
@@ -129,6 +142,16 @@ def allocation(
         pool_of_free=engine.pool_of == "free",
         capacity_bytes=gpu.capacity_bytes,
     )
+
+
+def _rolling(graph: Graph, share: float) -> tuple[Rolling, ...]:
+    """A stage's share of the caches of each window."""
+    found: dict[float, float] = {}
+    for node in kept(graph):
+        if node.op.rolling_bytes_per_token:
+            window = node.op.attention_window
+            found[window] = found.get(window, 0.0) + share * node.count * node.op.rolling_bytes_per_token
+    return tuple(Rolling(*each) for each in found.items())
 
 
 def _source_token_bytes(graph: Graph) -> float:
@@ -165,9 +188,20 @@ def _buffer(model: ModelSpec, engine: EngineSpec, precision: PrecisionSpec, cach
     if spec is None:
         return None
     b = precision.activation_bytes
-    first = next(g.attention for g in model.layers if isinstance(g.attention, GroupedQueryAttention))
-    vectors = spec.activation_vectors * first.heads * first.head_dim * b
-    scores = spec.score_rows * first.heads * spec.max_tokens * b
+    heads, width = _attending(model)
+    vectors = spec.activation_vectors * width * b
+    scores = spec.score_rows * heads * spec.max_tokens * b
     inside = 0.0 if engine.concatenates(engine.cache_of(model.position)) else cached
     held = vectors + scores + inside
     return Buffer(vectors + scores + cached, held, float(spec.max_tokens), float(spec.spare_bytes), inside)
+
+
+def _attending(model: ModelSpec) -> tuple[int, int]:
+    """Heads of the first attention, and values of a vector of all of them; those of the model where it has none."""
+    for group in model.layers:
+        match group.attention:
+            case GroupedQueryAttention() | CompressedAttention() as spec:
+                return spec.heads, spec.heads * spec.head_dim
+            case LatentAttention() as spec:
+                return spec.heads, spec.heads * spec.value_dim
+    return 0, model.hidden

@@ -37,6 +37,9 @@ from .techniques import equipped
 
 S = TypeVar("S", bound=FileSpec)
 
+CHECKPOINTS = (".gguf",)
+"""Ends of files that say how their weights are stored."""
+
 
 def estimate(model: str | AnyModel, **options: Any) -> Estimate:
     """Time, memory, energy and cost of generating text, or of a pass over samples.
@@ -70,6 +73,7 @@ def memory(model: str | AnyModel, **options: Any) -> Capacity:
 
 def answer(request: Request, case: Case | None = None) -> Estimate:
     """The estimate of a checked request, of its own case or of one that is like it."""
+    request = _as_stored(request)
     case = _case(request) if case is None else case
     if request.techniques:
         case = equipped(case, request)
@@ -185,6 +189,14 @@ def _layout(request: Request) -> LayoutSpec:
     return LayoutSpec(tp=request.tp, dp=request.dp, layer_split=request.layer_split)
 
 
+def _as_stored(request: Request) -> Request:
+    """The request with the precision of its checkpoint, where the model is one and no precision is named."""
+    model = request.model
+    if "precision" in request.model_fields_set or not isinstance(model, str) or not model.endswith(CHECKPOINTS):
+        return request
+    return request.model_copy(update={"precision": model})
+
+
 def _case(request: Request) -> Case:
     """The case of a request, from a cache where every part of it is a catalogue name."""
     engine = request.engine
@@ -224,10 +236,9 @@ def _model_of(value: str | AnyModel, input_shape: Shape | None) -> AnyModel:
     """The model or the network that a name, an alias or a path stands for."""
     if not isinstance(value, str):
         return value
-    if value.endswith(".onnx"):
-        from .importers.onnx import import_onnx
-
-        return import_onnx(value, input_shape=input_shape)
+    imported = _imported(value, input_shape) if is_path(value) else None
+    if imported is not None:
+        return imported
     if value in names(NetworkSpec):
         return load(NetworkSpec, value)
     try:
@@ -244,6 +255,17 @@ def _model_of(value: str | AnyModel, input_shape: Shape | None) -> AnyModel:
         return _network_at(value, failure)
 
 
+def _imported(path: str, input_shape: Shape | None) -> AnyModel | None:
+    """What a file of another tool holds; None for a file of this package."""
+    if path.endswith(".onnx"):
+        from .importers.onnx import import_onnx
+
+        return import_onnx(path, input_shape=input_shape)
+    from .importers.foreign import foreign
+
+    return foreign(ModelSpec, path)
+
+
 def _network_at(path: str, failure: SpecError) -> NetworkSpec:
     """The network in a file that is no model; the shorter report where it is neither."""
     try:
@@ -256,4 +278,11 @@ _named_case = lru_cache(maxsize=256)(_make)
 
 
 def _spec(kind: type[S], value: S | str) -> S:
-    return load(kind, value) if isinstance(value, str) else value
+    """The spec that a name, a path or a file of another tool stands for."""
+    if not isinstance(value, str):
+        return value
+    if not is_path(value):
+        return load(kind, value)
+    from .importers.foreign import find
+
+    return find(kind, value)

@@ -130,21 +130,18 @@ def prefill(
 ) -> Phase:
     """One pass over the prompts, each `copies` times, and what a request costs once.
 
-    An encoder passes over the prompts, each once; its decoder then over one token a copy. Token by token, the first
-    of a prompt finds an empty cache, and each other one is a decode step. `prefix_len` tokens are cached before; the
-    others take passes of at most `chunk_tokens`.
+    `prefix_len` tokens are cached before; the others take passes of at most `chunk_tokens`, or of one token by token.
+    An encoder passes over the prompts, each once; its decoder then over one token a copy.
     """
     prompt, source = decoder_lengths(graph, input_len)
-    sequences, new = batch_size * copies, prompt - prefix_len
-    encoder = running(graph, "encoder")
-    if chunk_tokens is not None and not token_by_token and not encoder:
-        graph = running(graph, "always")
-        chunks = _chunks(graph, machine, Steps(sequences, prefix_len, 0.0, chunk_tokens, chunk_tokens), new)
-        return Phase(graph, machine, tuple(chunks), machine.request_s)
-    first = Run.single(Batch.uniform(sequences, 1.0 if token_by_token else new, prefix_len, source))
+    sequences, new, encoder = batch_size * copies, prompt - prefix_len, running(graph, "encoder")
+    chunk = 1.0 if token_by_token else chunk_tokens
+    if not encoder and chunk is not None:
+        graph, each = running(graph, "always"), Steps(sequences, prefix_len, 0.0, chunk, chunk)
+        return Phase(graph, machine, tuple(_chunks(graph, machine, each, new)), machine.request_s)
+    first = Run.single(Batch.uniform(sequences, new, prefix_len, source))
     if not encoder:
-        others = decode(graph, machine, sequences, prefix_len + 1.0, new - 1.0).runs if token_by_token else ()
-        return Phase(running(graph, "always"), machine, (first, *others), machine.request_s)
+        return Phase(running(graph, "always"), machine, (first,), machine.request_s)
     alone = replace(machine, layers_host_s=machine.encoder_host_s, step_s=0.0, sequence_s=0.0)  # no step of its own
     before = Phase(encoder, alone, (Run.single(Batch.uniform(batch_size, input_len, 0.0)),))
     return Phase(running(graph, "first", "always"), machine, (first,), machine.request_s, before)
@@ -155,8 +152,8 @@ def decode(graph: Graph, machine: Machine, batch_size: Num, input_len: Num, step
 
     The decoder of an encoder-decoder finds one token, and sees those of the prompt beside its own.
 
-    No steps are no runs. Else their number depends on the kinks of the cost (a sliding window, and where the host may
-    be the limit a change of an operator's bound), never on the number of steps.
+    No steps are no runs. Else their number depends on the kinks of the cost (a sliding window, the chunks that steps
+    fill, and where the host may be the limit a change of an operator's bound), not on the number of steps.
     """
     if all(isinstance(value, float) for value in (batch_size, input_len, steps)) and steps == 0.0:
         return Phase(running(graph, "always"), machine, ())
@@ -196,13 +193,22 @@ def _between(each: Steps, edges: tuple[Num, ...]) -> Iterator[Run]:
         yield Run(high - low, each.batch(low), each.batch(np.maximum(high - 1.0, low)))
 
 
+def _filled_tokens(graph: Graph, each: Steps, steps: Num) -> list[float]:
+    """Tokens of a sequence at which a window or a chunk of it is full."""
+    windows = {node.op.attention_window for node in graph} - {UNLIMITED}
+    for chunk in {node.op.attention_chunk for node in graph} - {UNLIMITED}:
+        first, last = np.min(each.past) // chunk, np.max(each.past + steps * each.stride) // chunk
+        windows |= {chunk * index for index in range(int(first) + 1, int(last) + 1)}
+    return sorted(windows)
+
+
 def _window_edges(graph: Graph, each: Steps, steps: Num, edges: tuple[Num, ...]) -> tuple[Num, ...]:
-    """`edges` with the passes at which a window fills up: query i sees min(past + i + 1, W) tokens.
+    """`edges` with the passes at which a window fills up, as query i sees min(past + i + 1, W) tokens, or a chunk does.
 
     Passes of several tokens have two edges for a window: before the first no query misses a token, from the second
     on each one does.
     """
-    windows = sorted({node.op.attention_window for node in graph} - {UNLIMITED})
+    windows = _filled_tokens(graph, each, steps)
     filled = [np.clip(np.ceil((window - each.past) / each.stride), 0.0, steps) for window in windows]
     if not edges and type(each.new) is float and each.new == 1.0:
         return tuple(filled)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from .errors import SpecError, UnknownNameError
@@ -141,7 +142,11 @@ def show_spec(name: str) -> Report:
         UnknownNameError: nothing is called so.
         SpecError: a path's file is no valid spec of any kind.
     """
-    spec = _find(name)
+    return spec_report(_find(name))
+
+
+def spec_report(spec: FileSpec) -> Report:
+    """Every field of a spec, with its origin."""
     data = json.loads(spec.model_dump_json(exclude_none=True))
     rows = tuple((field, _text(value)) for field, value in _leaves(data))
     origins = tuple(
@@ -166,6 +171,13 @@ def _find(name: str) -> FileSpec:
         return import_onnx(name)
     if word in KINDS and rest:
         return load(KINDS[word][0], rest)
+    if is_path(name):
+        from .importers.foreign import recognised
+
+        path = Path(name).expanduser()
+        found = recognised(path) if path.is_file() else None
+        if found is not None:
+            return next(iter(found.readers.values()))()
     for kind, _, _ in KINDS.values():
         try:
             return load(kind, name)

@@ -200,6 +200,24 @@ def _kv_bytes(a: Allocation, batch_size: Num, input_len: Num, output_len: Num) -
     last = maximum(input_len + output_len - 1.0, input_len)
     sequences = batch_size * a.beams
     prompts = sequences if a.beam_cache == "copied" else batch_size
+    own = sequences * _own_bytes(a, input_len + output_len)
+    grown = _grown_bytes(a, batch_size, (input_len, output_len, last), (prompts, sequences))
+    return grown[0] + own, grown[1] + own
+
+
+def _own_bytes(a: Allocation, tokens: Num) -> Num:
+    """What a sequence of so many tokens keeps beside what each token adds: its states, and the tokens of windows."""
+    kept: Num = a.state_bytes
+    for window, token_bytes in a.rolling:
+        kept = kept + minimum(tokens, window) * token_bytes
+    return kept
+
+
+def _grown_bytes(
+    a: Allocation, batch_size: Num, lengths: tuple[Num, Num, Num], counts: tuple[Num, Num]
+) -> tuple[Num, Num]:
+    """What the tokens of all sequences add, during the prefill and in the last decode step."""
+    (input_len, output_len, last), (prompts, sequences) = lengths, counts
     match a.cache:
         case "contiguous":
             whole = sequences * (input_len + output_len) * a.kv_token_bytes
@@ -286,8 +304,9 @@ def _pool(a: Allocation, base: Num, context: Num, source: Num) -> Pool:
     An encoder's `source` tokens take blocks of the same size, as many as their bytes need.
     """
     pool_bytes = (a.limit_bytes - base) * (a.pool_fraction if a.pool_of_free else 1.0)
-    per_token = a.kv_token_bytes * (2.0 if a.cache == "concatenated" else 1.0)
-    tokens = maximum(pool_bytes, 0.0) / per_token if per_token else np.inf
+    per_token = a.kv_token_bytes * (2.0 if a.cache == "concatenated" else 1.0) + _own_bytes(a, context) / context
+    caches = np.any(per_token > 0.0)
+    tokens = maximum(pool_bytes, 0.0) / per_token if caches else np.inf
     blocks = np.floor(tokens / a.block_tokens)
-    beside = ceil(source / a.block_tokens) * (a.source_token_bytes / per_token) if per_token else 0.0
+    beside = ceil(source / a.block_tokens) * (a.source_token_bytes / per_token) if caches else 0.0
     return Pool(pool_bytes, tokens, blocks, np.floor(blocks / (ceil(context / a.block_tokens) + beside)))

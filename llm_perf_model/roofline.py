@@ -22,6 +22,7 @@ from .ops.batch import Batch
 from .ops.convolution import Convolution
 from .ops.dense import Embedding, Linear
 from .ops.elementwise import Elementwise
+from .ops.latent import LatentProducts, LatentScores
 from .ops.moe import ExpertLinear
 from .ops.node import Graph, Node
 from .ops.recurrence import Recurrence
@@ -136,7 +137,7 @@ def step_s(node: Node, batch: Batch, cost: Cost, m: Machine) -> Step:
     start_s: Num = 0.0 if node.kind in EXCHANGES else node.kernels * m.kernel_start_s
     op, batch = node.op.kernel(batch)
     match op:
-        case FusedAttention() if m.attention is not None:
+        case FusedAttention() | LatentScores() if m.attention is not None:
             compute_s, wave_s = attention_s(op, batch, m.attention, m.sms)
             start_s = start_s + wave_s
         case MaterialisedAttention() if m.has_blocks:
@@ -147,6 +148,10 @@ def step_s(node: Node, batch: Batch, cost: Cost, m: Machine) -> Step:
             blocks, product = m.blocks[node.kind], op.product(batch)
             compute_s, memory_s = product_s(product, blocks, m.sms), operands_s(cost, memory_s, m.passes)
             return Step(compute_s, memory_s, hypot(compute_s, memory_s), start_s + begun_s(product, blocks))
+        case LatentProducts() if node.kind in m.blocks:
+            blocks, product = m.blocks[node.kind], op.product(batch)
+            compute_s, memory_s = product_s(product, blocks, m.sms), operands_s(cost, memory_s, m.passes)
+            start_s = start_s + begun_s(product, blocks)
         case Convolution():
             memory_s, start_s = operands_s(cost, memory_s, m.passes), start_s + _grouped_s(op, batch, m)
         case ExpertLinear() if m.blocks:

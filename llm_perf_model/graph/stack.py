@@ -79,8 +79,13 @@ def _passed(node: Node) -> float:
 
 
 def kv_bytes_per_token(graph: Graph) -> float:
-    """Bytes that one token of one sequence adds to the cache of one rank."""
+    """Bytes that one token of one sequence adds to the cache of one rank; caches of windows alone do not grow."""
     return sum(node.count * node.op.kv_bytes_per_token for node in kept(graph))
+
+
+def state_bytes_per_sequence(graph: Graph) -> float:
+    """Bytes that one sequence keeps on one rank, however long it is."""
+    return sum(node.count * node.op.state_bytes_per_sequence for node in kept(graph))
 
 
 def _nodes(parts: Parts) -> Iterator[Node]:

@@ -110,6 +110,11 @@ class AbstractOp(abc.ABC):
         return 0.0
 
     @property
+    def rolling_bytes_per_token(self) -> float:
+        """Bytes that each token of the last `attention_window` ones keeps in a cache of those alone."""
+        return 0.0
+
+    @property
     def state_bytes_per_sequence(self) -> float:
         """Bytes that each sequence keeps, however long it is."""
         return 0.0
@@ -117,6 +122,11 @@ class AbstractOp(abc.ABC):
     @property
     def attention_window(self) -> float:
         """Tokens that a query sees at most."""
+        return UNLIMITED
+
+    @property
+    def attention_chunk(self) -> float:
+        """Tokens of a chunk of the sequence, beyond which no query sees."""
         return UNLIMITED
 
     def kernel(self, batch: Batch) -> tuple[AbstractOp, Batch]:

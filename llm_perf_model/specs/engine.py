@@ -118,6 +118,8 @@ class EngineSpec(CoefficientSpec):
     overallocation: Annotated[float, Field(ge=1)] | None = None
     """Bytes that the allocator holds for each byte of live activations; None: no more than those."""
     cache: Cache = "contiguous"
+    window_cache: bool = False
+    """Whether layers whose queries see a window keep only its tokens."""
     beams: BeamCache = "own"
     block_tokens: Count | None = None
     """Tokens of a block of a paged cache."""
