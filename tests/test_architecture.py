@@ -400,7 +400,7 @@ norms num_beams out_channels out_groups out_rank overallocation p90 padding para
 patch position_buckets position_rows positions pp prefill_chunk projector projectors pue q_rank query_rows ranks
 requests residual_streams residuals rope_dim rows samples scalar score_rows seqs shape shapes shared shared_intermediate
 side_rows sizes sms softmax_tensors source splits stages state step_rank steps stride tensors text_columns tiles
-token_types touches tp value value_dim value_heads values vocab weights width window working_ranks worst
+token_types touches tp value value_dim value_heads values vocab weights width window working_ranks worst group_size
 """
 COUNTS = set(_COUNTS.split())
 """Numbers without a unit: counts, shapes, dimensionless, and tokens or positions by another word."""
