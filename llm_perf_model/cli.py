@@ -23,12 +23,13 @@ from .listing import KINDS, listing, show_spec, spec_report
 from .report.document import FORMATS, Format, Report
 from .report.export import write_text
 from .specs.request import Request
+from .specs.sharing import Sharing
 from .specs.techniques import Techniques
 
 PROGRAM = "llm-perf-model"
 
 
-@taking(Techniques)
+@taking(Sharing, Techniques)
 def infer(
     model: str | None = None,
     gpu: str = "a100-sxm-40gb",
@@ -73,9 +74,9 @@ def infer(
         kv_dtype: what keys and values are stored in: auto (as the precision), fp32, fp16, bf16, fp8, int8 or fp4
         link: link between tensor-parallel ranks (default: the device's fastest that reaches them)
         tp: tensor-parallel ranks
-        pp: pipeline stages; only 1 in this version
+        pp: pipeline stages of consecutive layers, which work side by side on parts of the batch
         dp: replicas, each with a batch of its own
-        ep: expert-parallel ranks; only 1 in this version
+        ep: ranks of a stage over which whole experts are spread; the others slice each expert
         layer_split: devices that hold consecutive layers each and work one after the other
         batch_size: sequences per replica
         input_len: prompt tokens of a sequence (default: 512)
@@ -97,7 +98,7 @@ def infer(
         breakdown: ops or roles, where the time goes
         format: text, json, csv or markdown
         output: file to write instead of standard output
-        **techniques: what engines do beyond one pass over a prompt and one token a step
+        **techniques: how ranks share, and what engines do beyond one pass over a prompt and one token a step
     """
     given = given_to(locals(), "techniques")
     detail, form, path = _detail(given.pop("breakdown", None)), given.pop("format"), given.pop("output", None)
@@ -106,7 +107,7 @@ def infer(
     return _finish(_with_breakdown(estimate, detail), form, path)
 
 
-@taking(Techniques)
+@taking(Sharing, Techniques)
 def memory(
     model: str | None = None,
     gpu: str = "a100-sxm-40gb",
@@ -115,6 +116,8 @@ def memory(
     kv_dtype: str = "auto",
     link: str | None = None,
     tp: int = 1,
+    pp: int = 1,
+    ep: int = 1,
     layer_split: int = 1,
     batch_size: int = 1,
     input_len: int | None = None,
@@ -136,6 +139,8 @@ def memory(
         kv_dtype: what keys and values are stored in: auto (as the precision), fp32, fp16, bf16, fp8, int8 or fp4
         link: link between tensor-parallel ranks (default: the device's fastest that reaches them)
         tp: tensor-parallel ranks
+        pp: pipeline stages of consecutive layers, which work side by side on parts of the batch
+        ep: ranks of a stage over which whole experts are spread; the others slice each expert
         layer_split: devices that hold consecutive layers each and work one after the other
         batch_size: sequences per replica
         input_len: prompt tokens of a sequence (default: 512)
@@ -145,7 +150,7 @@ def memory(
         pool_fraction: share of the device's memory that the engine takes, in place of its own setting
         format: text, json, csv or markdown
         output: file to write instead of standard output
-        **techniques: what engines do beyond one pass over a prompt and one token a step
+        **techniques: how ranks share, and what engines do beyond one pass over a prompt and one token a step
     """
     given = given_to(locals(), "techniques")
     form, path = given.pop("format"), given.pop("output", None)
@@ -291,6 +296,29 @@ def import_file(
     return _finish(report, format, None)
 
 
+def import_hf(
+    path: str | None = None, name: str | None = None, output: str | None = None, format: str = "json"
+) -> Report:
+    """The model that a Hugging Face config.json describes, as a model file.
+
+    Args:
+        path: the config.json, a folder that holds one, or hf: and the name of a repository
+        name: name of the model (default: that of the file, the folder or the repository)
+        output: model file to write
+        format: json (the model file), text, csv or markdown
+    """
+    from .importers.file import file_of, model_report_of
+    from .importers.huggingface.loading import import_hf as imported
+
+    if path is None or isinstance(path, bool):
+        raise RequestError("path: is missing; give a config.json, a folder that holds one, or hf:owner/name")
+    model = imported(str(path), _word("name", name))
+    if output is not None:
+        write_text(_file("output", output), file_of(model))
+        return Report(f"written: {output}")
+    return _finish(model_report_of(model), format, None)
+
+
 COMMANDS: dict[str, Callable[..., Report]] = {
     "infer": infer,
     "memory": memory,
@@ -300,6 +328,7 @@ COMMANDS: dict[str, Callable[..., Report]] = {
     "calibrate": calibrate,
     "import_file": import_file,
     "import_onnx": import_onnx,
+    "import_hf": import_hf,
 }
 
 

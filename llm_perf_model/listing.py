@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from .errors import SpecError, UnknownNameError
@@ -172,12 +171,11 @@ def _find(name: str) -> FileSpec:
     if word in KINDS and rest:
         return load(KINDS[word][0], rest)
     if is_path(name):
-        from .importers.foreign import recognised
+        from .importers.foreign import whatever
 
-        path = Path(name).expanduser()
-        found = recognised(path) if path.is_file() else None
+        found = whatever(name)
         if found is not None:
-            return next(iter(found.readers.values()))()
+            return found
     for kind, _, _ in KINDS.values():
         try:
             return load(kind, name)

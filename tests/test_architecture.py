@@ -58,6 +58,7 @@ RANKS = {
     "liveness": 4,
     "allocation": 5,
     "roofline": 5,
+    "placement": 5,
     "case": 6,
     "generate": 6,
     "peak": 6,
@@ -94,6 +95,7 @@ LIBRARIES = {
     "google": {"importers"},
     "gguf": {"importers"},
     "yaml": {"importers"},
+    "huggingface_hub": {"importers"},
 }  # fmt: skip
 """Library -> the rooms that may import it."""
 
@@ -189,7 +191,7 @@ def test_rooms_of_libraries_exist() -> None:
 # Vocabulary.
 
 _GENERIC = """
-ada attention base cache cnn code coder cpu custom dynamic eager encoder fast fcn forward fused generic gpu inference
+ada attention base cache cnn code coder cpu custom dynamic eager encoder fast fcn forward fused generic gpu hf inference
 int8 large llm lstm medium mha mini mqa neo pro server serving small test
 """
 GENERIC = set(_GENERIC.split())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from functools import lru_cache, partial
+from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar, cast
 
@@ -17,6 +17,8 @@ from ..specs.model import ModelSpec
 from ..specs.precision import PrecisionSpec
 from . import aiconfigurator, llm_analysis
 from .devices import Device, gpu_of, link_of
+from .huggingface.loading import CONFIG, HUB, import_hf, stands_for_config
+from .safetensors import is_checkpoint, precision_as_stored, read
 
 S = TypeVar("S", bound=FileSpec)
 
@@ -29,7 +31,7 @@ KINDS: Final[Mapping[str, type[FileSpec]]] = {
 }
 """Word of a kind of spec that files of other tools stand for -> the kind."""
 
-_READ: Final = "a model, GPU or dtype JSON of llm-analysis, a system YAML of aiconfigurator or a GGUF file"
+_READ: Final = "a model, GPU or dtype JSON of llm-analysis, a system YAML of aiconfigurator, a GGUF file, a config.json"
 _YAML: Final = (".yaml", ".yml")
 
 
@@ -63,18 +65,30 @@ def find(kind: type[S], name: str) -> S:
 
 def foreign(kind: type[S], name: str) -> S | None:
     """The spec in a file of another tool; None where the name stands for nothing of the sort."""
-    path = Path(name).expanduser() if is_path(name) else None
-    if path is None or not path.is_file():
-        return None
-    changed = path.stat()
-    return cast("S | None", _read(kind, path, changed.st_mtime_ns, changed.st_size))
+    found = _found(name)
+    return None if found is None else found.read(kind)
+
+
+def whatever(name: str) -> FileSpec | None:
+    """What a file of another tool is about; None where the name stands for nothing of the sort."""
+    found = _found(name)
+    return None if found is None else found.read(next(iter(found.readers)))
+
+
+def stores_weights(name: str) -> bool:
+    """Whether a name stands for a file or a folder that says how its weights are stored."""
+    if not is_path(name) or name.startswith(HUB):
+        return False
+    path = Path(name).expanduser()
+    return path.suffix == ".gguf" or (path.is_dir() and is_checkpoint(path))
 
 
 def import_file(path: str | Path, kind: str | None = None) -> FileSpec:
     """The model, device, precision or link in a file of another tool.
 
     Args:
-        path: a JSON file of llm-analysis, a system YAML of aiconfigurator, or a GGUF file.
+        path: a JSON file of llm-analysis, a system YAML of aiconfigurator, a GGUF file, a config.json, or a folder that
+            holds one.
         kind: `model`, `gpu`, `precision` or `link`; None: what the file is about.
 
     Raises:
@@ -84,7 +98,7 @@ def import_file(path: str | Path, kind: str | None = None) -> FileSpec:
     where = Path(path).expanduser()
     if kind is not None and kind not in KINDS:
         raise RequestError(f"kind: is {kind!r}; must be {', '.join(KINDS)}")
-    if not where.is_file():
+    if not where.exists():
         raise SpecError(f"{where}: no such file")
     found = recognised(where)
     if found is None:
@@ -94,7 +108,10 @@ def import_file(path: str | Path, kind: str | None = None) -> FileSpec:
 
 def recognised(path: Path) -> Foreign | None:
     """What a file of another tool is; None for any other file."""
-    where, start = str(path), _start(path)
+    where = str(path)
+    if path.is_dir():
+        return _checkpoint(path) if (path / CONFIG).is_file() else None
+    start = _start(path)
     if start == MAGIC:
         from . import gguf
 
@@ -110,7 +127,18 @@ def recognised(path: Path) -> Foreign | None:
         if not all(isinstance(data.get(mark), dict) for mark in aiconfigurator.MARKS):
             raise SpecError(f"{where}: is no system of aiconfigurator, which has gpu and node")
         return _device(where, "a system of aiconfigurator", aiconfigurator.device_of, data)
-    return _of_llm_analysis(where, _json(path))
+    found = _of_llm_analysis(where, _json(path))
+    if found is None and stands_for_config(where):
+        return Foreign(where, "a config", {ModelSpec: partial(import_hf, path)})
+    return found
+
+
+def _checkpoint(folder: Path) -> Foreign:
+    """A config with the weights beside it, or without them."""
+    readers: dict[type[FileSpec], Callable[[], FileSpec]] = {ModelSpec: partial(import_hf, folder)}
+    if is_checkpoint(folder):
+        readers[PrecisionSpec] = lambda: precision_as_stored(read(folder), import_hf(folder))
+    return Foreign(str(folder), "a folder with a config", readers)
 
 
 def _of_llm_analysis(where: str, data: Mapping[str, Any]) -> Foreign | None:
@@ -136,11 +164,21 @@ def _device(
     return Foreign(where, word, readers)
 
 
+def _found(name: str) -> Foreign | None:
+    """What a name stands for, looked up again only after the file has changed."""
+    if name.startswith(HUB):
+        return Foreign(name, "a config", {ModelSpec: partial(import_hf, name)})
+    path = Path(name).expanduser()
+    if not is_path(name) or not path.exists():
+        return None
+    changed = (path / CONFIG if (path / CONFIG).is_file() else path).stat()
+    return _recognised(path, changed.st_mtime_ns, changed.st_size)
+
+
 @lru_cache(maxsize=64)
-def _read(kind: type[FileSpec], path: Path, _changed_ns: int, _size: int) -> FileSpec | None:
-    """The spec in a file, read again only after the file has changed."""
+def _recognised(path: Path, _changed_ns: int, _size: int) -> Foreign | None:
     found = recognised(path)
-    return None if found is None else found.read(kind)
+    return None if found is None else found._replace(readers={k: cache(read) for k, read in found.readers.items()})
 
 
 def _start(path: Path) -> bytes:

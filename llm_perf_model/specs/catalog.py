@@ -88,8 +88,8 @@ def load(kind: type[S], name: str) -> S:
 
 
 def is_path(name: str) -> bool:
-    """Whether a name stands for a file: it ends as one, or starts as a path does."""
-    return name.endswith(FILE_ENDINGS) or name.startswith(("/", "./", "../", "~"))
+    """Whether a name stands for a file: it ends as one, or starts as a path does, or as one at the hub."""
+    return name.endswith(FILE_ENDINGS) or name.startswith(("/", "./", "../", "~", "hf:"))
 
 
 def parse(kind: type[S], data: bytes, where: str) -> S:
