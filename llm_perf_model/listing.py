@@ -66,7 +66,7 @@ def _precision_row(spec: FileSpec) -> Row:
 
 
 def _units(products: Products) -> str:
-    return " else ".join(way.gemm_peaks[0].removeprefix("tensor_") for way in (products, *products.fallbacks))
+    return " or ".join(way.gemm_peaks[0].removeprefix("tensor_") for way in (products, *products.fallbacks))
 
 
 def _link_row(spec: FileSpec) -> Row:
@@ -111,7 +111,7 @@ KINDS: dict[str, tuple[type[FileSpec], Row, Callable[[FileSpec], Row]]] = {
     "networks": (NetworkSpec, ("network", "parameters", "multiply-adds", "input"), _network_row),
     "gpus": (GpuSpec, ("device", "year", "memory", "bandwidth", "16-bit tensor", "TDP"), _gpu_row),
     "engines": (EngineSpec, ("engine", "kind", "like", "records"), _engine_row),
-    "precisions": (PrecisionSpec, ("precision", "weights", "inputs", "KV", "unit", "title"), _precision_row),
+    "precisions": (PrecisionSpec, ("precision", "weights", "in", "KV", "unit", "title"), _precision_row),
     "kernels": (KernelSpec, ("generation", "like", "records"), _kernel_row),
     "collectives": (CollectiveSpec, ("kind of link", "like", "records"), _collective_row),
     "powers": (PowerSpec, ("generation", "like", "records"), _power_row),

@@ -314,6 +314,8 @@ def test_a_narrow_cache_is_smaller_and_read_faster() -> None:
     assert narrow.memory.kv_cache_bytes == wide.memory.kv_cache_bytes / 2
     assert narrow.tpot_s < wide.tpot_s
     assert estimate(precision="int8-kv").tpot_s == estimate(kv_dtype="int8").tpot_s
+    assert "w16a16 with a cache in fp8" in " ".join(str(narrow).split())
+    assert "cache in" not in str(wide)
 
 
 def test_an_unknown_cache_format_is_refused_with_those_that_are_known() -> None:
