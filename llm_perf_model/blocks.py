@@ -7,9 +7,10 @@ from typing import NamedTuple, cast
 from .numeric import ceil, floor, hypot, maximum, minimum, where
 from .ops.attention import FusedAttention
 from .ops.base import Cost, Product
-from .ops.batch import UNLIMITED, Batch, Group
+from .ops.batch import Batch, Group
 from .ops.convolution import Convolution
 from .ops.elementwise import Elementwise
+from .ops.latent import LatentScores, is_absorbed
 from .rates import AttentionRate, BlockRate, ConvolutionRate, PassRate
 from .types import Mask, Num
 
@@ -156,24 +157,35 @@ def padded_flops(product: Product) -> Num:
     return 2.0 * product.groups * rows * product.columns * product.depth
 
 
-def attention_s(op: FusedAttention, batch: Batch, rate: AttentionRate, sms: float) -> tuple[Num, Num]:
+def attention_s(op: FusedAttention | LatentScores, batch: Batch, rate: AttentionRate, sms: float) -> tuple[Num, Num]:
     """Seconds that the blocks of fused attention compute, and those that their waves add."""
     busy_s: Num = 0.0
     wave_s: Num = 0.0
     for group in batch.groups:
-        walked_s, waves = _walk(op, group, rate, sms)
+        walked_s, waves = (
+            _walk(op, group, rate, sms) if isinstance(op, FusedAttention) else _chosen(op, group, rate, sms)
+        )
         busy_s, wave_s = busy_s + walked_s, wave_s + waves * rate.wave_s
     return busy_s, wave_s
+
+
+def _chosen(op: LatentScores, group: Group, rate: AttentionRate, sms: float) -> tuple[Num, Num]:
+    """Seconds of one group's blocks and their waves, in the form that the group takes."""
+    absorbed = is_absorbed(group, op.absorbed_tokens)
+    forms = zip(_walk(op.absorbed, group, rate, sms), _walk(op.made, group, rate, sms), strict=True)
+    walked_s, waves = (where(absorbed, one, other) for one, other in forms)
+    return walked_s, waves
 
 
 def _walk(op: FusedAttention, group: Group, rate: AttentionRate, sms: float) -> tuple[Num, Num]:
     r"""Seconds of one group's blocks and their waves.
 
-    .. math:: t = \max\left( \frac{4 r d}{P} + \frac{r x}{E}, \frac{2 d b_{kv}}{L} \right)
+    .. math:: t = \max\left( \frac{2 r (d + v)}{P} + \frac{r x}{E}, \frac{w b_{kv}}{L} \right)
        \max\left( \frac{n}{SMs} \bar k, \frac{k_{max}}{s} \right)
 
-    with r rows a block, n blocks (in whole waves where keys are not split), :math:`\bar k` keys a query and
-    the edges of its tile. Queries that share a key head share a block, unless the kernel pads.
+    with r rows a block, sizes as in `FusedAttention`, n blocks (in whole waves where keys are not split),
+    :math:`\bar k` keys a query and the edges of its tile. Queries that share a key head share a block, unless
+    the kernel pads.
     """
     shared = 1.0 if rate.padded else op.heads / op.kv_heads
     queries = group.new * shared
@@ -182,10 +194,9 @@ def _walk(op: FusedAttention, group: Group, rate: AttentionRate, sms: float) -> 
     split = 1.0 + (group.new == 1.0) * (rate.splits - 1.0)
     edge = 0.0 if op.all_pairs else rate.key_rows / 2.0
     mean = op.mean_keys(group) + (0.0 if op.all_pairs else (minimum(group.new, rows) - 1.0) / 2.0 + edge)
-    longest = group.keys(UNLIMITED if op.all_pairs else op.window) + edge
-    key_s = maximum(
-        rows * (op.head_dim * rate.row_s + rate.exponential_s), 2.0 * op.head_dim * op.kv_bytes / rate.load_bytes_per_s
-    )
+    longest = (group.keys() if op.all_pairs else op.keys(group)) + edge
+    loaded_bytes = op.token_bytes * op.ratio / op.kv_heads
+    key_s = maximum(rows * (op.width / 2.0 * rate.row_s + rate.exponential_s), loaded_bytes / rate.load_bytes_per_s)
     waves = ceil(load)
     walked = maximum((waves - (split > 1.0) * (waves - load)) * mean, longest / split)
     return key_s * walked, waves

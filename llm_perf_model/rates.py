@@ -158,6 +158,8 @@ class Machine:
     power: Power = NO_POWER
     launch_s: Num = 0.0
     exchange: Exchange = NO_EXCHANGE
+    network: Exchange = NO_EXCHANGE
+    """The same between nodes."""
     one_kernel: OneKernel | None = None
     blocks: Mapping[Kind, BlockRate] = field(default_factory=dict)
     convolution: ConvolutionRate | None = None
@@ -180,6 +182,11 @@ class Machine:
         return not (isinstance(self.attention_blocks, float) and self.attention_blocks == 0.0)
 
 
+_PRODUCTS: tuple[Kind, ...] = (
+    "gemm", "wide_gemm", "attention_gemm", "convolution", "expert_gemm", "attention", "slow_attention",
+)  # fmt: skip
+
+
 def with_efficiencies(m: Machine, flops_efficiency: Num | None, hbm_memory_efficiency: Num | None) -> Machine:
     """The machine with efficiencies replaced: of all products, of all memory traffic."""
     if flops_efficiency is None and hbm_memory_efficiency is None:
@@ -187,7 +194,7 @@ def with_efficiencies(m: Machine, flops_efficiency: Num | None, hbm_memory_effic
     rates = dict(m.rates)
     if flops_efficiency is not None:
         m = replace(m, blocks={}, convolution=None, recurrent=None, attention=None)
-        for kind in ("gemm", "wide_gemm", "convolution", "expert_gemm", "attention", "slow_attention"):
+        for kind in _PRODUCTS:
             rates[kind] = rates[kind]._replace(flops_per_s=m.peak_flops_per_s * flops_efficiency)
     if hbm_memory_efficiency is not None:
         m = replace(m, passes=None)

@@ -108,7 +108,9 @@ def _narrower(case: Case, point: Point) -> str | None:
     """The widest precision with narrower weights, or weights as wide and a narrower cache, that holds the workload."""
     current = case.precision
     known = [load(PrecisionSpec, name) for name in names(PrecisionSpec)]
-    narrower = [p for p in known if _width(p) < _width(current) and not p.narrowing_pass]
+    offered = [p for p in known if not p.narrowing_pass and (p.offered_to is None or case.engine.kind in p.offered_to)]
+    kept = [p.model_copy(update={"kv_bytes": min(p.kv_bytes, current.kv_bytes)}) for p in offered]
+    narrower = [p for p in kept if _width(p) < _width(current)]
     ordered = sorted(narrower, key=lambda p: (*(-width for width in _width(p)), p.name))
     return next((p.name for p in ordered if _holds(case, point, precision=p)), None)
 
@@ -135,10 +137,10 @@ def _holds(
     """Whether the case with a change can run and holds the workload."""
     parts = (case.model, gpu or case.gpu, case.engine, precision or case.precision, layout or case.layout)
     try:
-        changed = make_case(*parts, case.given_link, int(case.allocation.beams))
+        changed = make_case(*parts, case.named.inside, int(case.allocation.beams), None, *case.named[1:])
     except InfeasibleError:
         return False
-    return bool(memory_at(changed, point).fits)
+    return bool(memory_at(changed if case.equip is None else case.equip(changed), point).fits)
 
 
 def shortfall(e: Estimate) -> tuple[str, dict[str, Any]]:

@@ -50,7 +50,9 @@ TPS = (1, 2, 4, 8)
 FUSIONS = ("bias", "residual_norm", "activation", "rotary")
 ROLES = ("layernorm", "rmsnorm", "rotary", "layout", "logits", "gelu")
 SCHEMES: tuple[Scheme, ...] = get_args(Scheme)
-PRECISIONS = ("w16a16", "fp32", "w8a16", "w4a16", "w8a8", "fp8", "fp8-block")
+PRECISIONS = (
+    "w16a16", "fp32", "w8a16", "w4a16", "fp8-w8a16", "nvfp4-w4a16", "w8a8", "fp8", "fp8-block", "nvfp4",
+)  # fmt: skip
 """A precision of every scheme, and one whose products run on vector units."""
 NARROW = tuple(name for name in PRECISIONS if load(PrecisionSpec, name).scheme != "plain")
 
@@ -120,6 +122,10 @@ _OP_FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "side_rows": st.lists(wholes(1, 64), max_size=2).map(tuple),
     "weights": wholes(0, 64),
     "touches": wholes(0, 3),
+    "chunk": st.just(UNLIMITED),
+    "ratio": st.sampled_from((1.0, 2.0, 4.0, 128.0)),
+    "chosen": windows(),
+    "absorbed_tokens": st.sampled_from((1.0, 8.0, UNLIMITED)),
     "experts": wholes(8, 96),
     "experts_per_token": wholes(1, 8),
 }
@@ -130,6 +136,8 @@ _OWN_FIELDS: dict[tuple[str, str], st.SearchStrategy[Any]] = {
             ops(MaterialisedAttention),
         )
     ),
+    ("StateUpdate", "chunk"): wholes(0, 64),
+    ("ChannelConvolution", "window"): wholes(1, 8),
     ("Convolution", "window"): st.sampled_from((1.0, 9.0, 25.0, 49.0)),
 }
 """Fields of a class that mean something else elsewhere."""

@@ -43,10 +43,10 @@ RANKS = {
     "errors": 0,
     "units": 0,
     "specs": 2,
-    "importers": 4,
     "ops": 2,
     "report": 2,
     "graph": 3,
+    "importers": 4,
     "rates": 3,
     "cost": 3,
     "machine": 4,
@@ -58,6 +58,7 @@ RANKS = {
     "liveness": 4,
     "allocation": 5,
     "roofline": 5,
+    "placement": 5,
     "case": 6,
     "generate": 6,
     "peak": 6,
@@ -65,6 +66,7 @@ RANKS = {
     "split": 7,
     "intervals": 7,
     "breakdown": 7,
+    "techniques": 7,
     "provenance": 7,
     "estimate": 8,
     "sizing": 9,
@@ -74,6 +76,7 @@ RANKS = {
     "api": 11,
     "validation": 12,
     "__init__": 13,
+    "flags": 12,
     "cli": 13,
     "__main__": 14,
 }
@@ -82,15 +85,17 @@ RANKS = {
 LIBRARIES = {
     "numpy": {
         "types", "numeric", "specs", "ops", "exchange", "roofline", "generate", "peak", "breakdown", "cost", "estimate",
-        "sizing", "summary", "capacity", "api", "validation", "importers",
+        "sizing", "summary", "capacity", "api", "validation", "importers", "techniques",
     },
-    "pydantic": {"specs", "importers"},
+    "pydantic": {"specs", "importers", "flags"},
     "fire": {"cli"},
     "rich": {"report"},
     "scipy": {"validation"},
     "onnx": {"importers"},
     "google": {"importers"},
     "huggingface_hub": {"importers"},
+    "gguf": {"importers"},
+    "yaml": {"importers"},
 }  # fmt: skip
 """Library -> the rooms that may import it."""
 
@@ -202,7 +207,9 @@ ALLOWED: dict[str, set[str]] = {
     "specs.request": {"a100-sxm-40gb", "fastertransformer"},  # defaults of a request
     "cli": {"a100-sxm-40gb", "fastertransformer"},  # the same, as the flags show them
     "specs.gpu": {"nvidia", "amd", "intel", "google", "sxm", "pcie", "nvl", "oam"},  # vendors, forms
-    "specs.engine": {"ideal"},  # a kind of engine
+    "specs.base": {"ideal"},  # a kind of engine
+    "importers.counted": {"ideal"},  # the engine that adds nothing to a model
+    "importers.aiconfigurator": {"node.pcie_bw"},  # a key of its files
 }
 """Module -> whole strings that name a product there."""
 
@@ -392,8 +399,8 @@ in_channels in_values inner input input_shape intermediate interval_level kernel
 kv_heads kv_rank latent launch_year launched layer_count layer_split layers learned_rows line links logit_cap low made
 max_batch_size max_context max_positions mean measured median merged multiply_adds n n_devices new noise nope_dim
 norms num_beams out_channels out_groups out_rank overallocation p90 padding parameters pass_sequences passes past
-patch position_buckets position_rows positions pp projector projectors pue q_rank query_rows ranks requests
-residual_streams residuals rope_dim rows samples scalar score_rows seqs shape shapes shared shared_intermediate
+patch position_buckets position_rows positions pp prefill_chunk projector projectors pue q_rank query_rows ranks
+requests residual_streams residuals rope_dim rows samples scalar score_rows seqs shape shapes shared shared_intermediate
 side_rows sizes sms softmax_tensors source splits stages state step_rank steps stride tensors text_columns tiles
 token_types touches tp value value_dim value_heads values vocab weights width window working_ranks worst
 """

@@ -109,7 +109,9 @@ def test_the_offered_precision_fits_and_no_wider_one_that_is_narrower_does(asked
         return min(spec.weight_bytes, spec.filter_bytes), spec.kv_bytes
 
     def narrower(name: str) -> bool:
-        return width(name) < width(asked.get("precision", "w16a16")) and not load(PrecisionSpec, name).narrowing_pass
+        spec = load(PrecisionSpec, name)
+        suits = spec.offered_to is None or lpm.estimate(**asked).case.engine.kind in spec.offered_to
+        return suits and width(name) < width(asked.get("precision", "w16a16")) and not spec.narrowing_pass
 
     offered = what_fits(asked).precision
     fitting = [name for name in lpm.precisions() if narrower(name) and fits(asked, precision=name)]

@@ -701,7 +701,7 @@ def test_a_mixture_of_experts_is_a_feed_forward() -> None:
         ({"experts_per_token": 9}, "experts_per_token is 9, more than the 8 experts"),
         ({"experts": 0}, "greater than or equal to 1"),
         ({"shared_intermediate": 0}, "greater than or equal to 1"),
-        ({"bias": True}, "Extra inputs are not permitted"),
+        ({"biases": True}, "Extra inputs are not permitted"),
     ],
 )
 def test_a_mixture_of_experts_that_none_can_be(change: Data, words: str) -> None:

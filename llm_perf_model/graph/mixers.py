@@ -18,20 +18,21 @@ def mixer(parts: Parts, spec: Mixer) -> Iterator[Node]:
     """The products and passes of what mixes tokens."""
     match spec:
         case GroupedQueryAttention():
-            return attention(parts, spec)
+            nodes = attention(parts, spec)
         case LatentAttention():
-            return latent_attention(parts, spec)
+            nodes = latent_attention(parts, spec)
         case CompressedAttention():
-            return compressed_attention(parts, spec)
+            nodes = compressed_attention(parts, spec)
         case SelectiveState():
-            return selective_state(parts, spec)
+            nodes = selective_state(parts, spec)
         case HeadState():
-            return head_state(parts, spec)
+            nodes = head_state(parts, spec)
         case DeltaState():
-            return delta_state(parts, spec)
+            nodes = delta_state(parts, spec)
         case DecayState():
-            return decay_state(parts, spec)
+            nodes = decay_state(parts, spec)
         case ShortConvolution():
-            return short_convolution(parts, spec)
+            nodes = short_convolution(parts, spec)
         case never:
             assert_never(never)
+    return nodes
