@@ -601,7 +601,7 @@ def test_a_folder_with_a_config_and_weights_is_a_model_as_stored(tmp_path: Path,
     named = lpm.estimate(model=str(folder), precision="bf16", gpu="h100-sxm-80gb")
     assert named.memory.weights_bytes == 2.0 * LAYERS["plain"][1].parameters
     ran = run("infer", "--model", "llama-2-7b", "--gpu", str(folder))
-    assert ran.err == f"error: {folder}: is a folder with a config, where a GPU is needed\n"
+    assert ran.err == f"error: {folder}/config.json: is a config of a model, where a GPU is needed\n"
 
 
 def _cut(path: Path) -> None:
@@ -714,7 +714,7 @@ def test_wrong_arguments_of_the_command(tmp_path: Path, run: Run) -> None:
         ((), "path: is missing; give a file of another tool"),
         ((gpu, "--kind", "engine"), "kind: is 'engine'; must be model, gpu, precision, link"),
         ((gpu, "--kind", "model"), f"{gpu}: is a GPU of llm-analysis, where a model is needed"),
-        ((str(tmp_path / "no.gguf"),), f"{tmp_path / 'no.gguf'}: no such file"),
+        ((str(tmp_path / "no.gguf"),), f"{tmp_path / 'no.gguf'}: no such file, and no folder with a config.json"),
     ):
         ran = run("import_file", *arguments)
         assert (ran.code, ran.out, ran.err) == (1, "", f"error: {problem}\n")
