@@ -171,11 +171,12 @@ def _find(name: str) -> FileSpec:
     if word in KINDS and rest:
         return load(KINDS[word][0], rest)
     if is_path(name):
-        from .importers.foreign import whatever
+        from .importers.foreign import located, recognised
 
-        found = whatever(name)
+        path = located(name)
+        found = None if path is None else recognised(path)
         if found is not None:
-            return found
+            return next(iter(found.readers.values()))()
     for kind, _, _ in KINDS.values():
         try:
             return load(kind, name)

@@ -94,9 +94,9 @@ LIBRARIES = {
     "scipy": {"validation"},
     "onnx": {"importers"},
     "google": {"importers"},
+    "huggingface_hub": {"importers"},
     "gguf": {"importers"},
     "yaml": {"importers"},
-    "huggingface_hub": {"importers"},
 }  # fmt: skip
 """Library -> the rooms that may import it."""
 
