@@ -12,7 +12,7 @@ from typing import NamedTuple, cast
 
 import numpy as np
 
-from .blocks import attention_s, begun_s, cached_s, convolution_s, operands_s, padded_flops, product_s, rows_s
+from .blocks import attention_s, begun_s, cached_s, convolution_s, experts_s, operands_s, product_s, rows_s
 from .energy import delay_s, dynamic_j
 from .exchange import EXCHANGES, exchange_s
 from .numeric import absolute, hypot, maximum, minimum
@@ -159,9 +159,9 @@ def step_s(node: Node, batch: Batch, cost: Cost, m: Machine) -> Step:
             start_s = start_s + begun_s(product, blocks)
         case Convolution():
             memory_s, start_s = operands_s(cost, memory_s, m.passes), start_s + _grouped_s(op, batch, m)
-        case ExpertLinear() if m.blocks:
-            compute_s = padded_flops(op.product(batch)) / rate.flops_per_s
-            return Step(compute_s, memory_s, hypot(compute_s, memory_s), start_s + m.experts_start_s)
+        case ExpertLinear() if m.experts is not None:
+            compute_s, start_s = experts_s(op, batch, m.experts, m.sms), start_s + m.experts.block.start_s
+            return Step(compute_s, memory_s, hypot(compute_s, memory_s), start_s)
         case Embedding() if m.passes is not None:
             compute_s = batch.tokens * op.hidden / m.passes.gathered_values_per_s
             return Step(compute_s, memory_s, hypot(compute_s, memory_s), start_s)

@@ -430,7 +430,8 @@ def test_kernels_of_a_generation_are_plausible(name: str) -> None:
     assert kernels.attention.key_rows in (16, 32, 64, 128, 256, 512)
     assert 0.3 <= kernels.attention.compute_efficiency <= 1.0
     assert 0.3 <= kernels.attention.memory_efficiency <= 1.0
-    assert set(kernels.experts.compute_efficiency) >= {"plain"}
+    assert 0.2 <= kernels.experts.load_ratio <= 2.0
+    assert 0.3 <= kernels.experts.memory_efficiency <= 1.0
     assert kernels.elementwise.gathered_values_per_cycle <= 64.0
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from functools import cache
-from typing import final
+from typing import cast, final
 
 import numpy as np
 
-from ..numeric import maximum, minimum
+from ..numeric import ceil, maximum, minimum
 from ..types import Num
 
 FEWEST_TOKENS = 1e-9
@@ -43,7 +42,7 @@ class Router:
     @property
     def kept(self) -> float:
         """Experts of the fullest rank."""
-        return float(math.ceil(self.experts / self.ranks))
+        return cast("float", ceil(self.experts / self.ranks))
 
     def imbalance(self, tokens: Num) -> Num:
         r"""Visits of the busiest rank over the mean.
