@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from .graph.stack import kv_bytes_per_token, parameters, weights_bytes
+from .graph.stack import kept, kv_bytes_per_token, parameters, weights_bytes
 from .liveness import held_logits, largest_live
 from .ops.base import Live
 from .ops.node import Graph, running
@@ -143,8 +143,8 @@ def _weights_bytes(graph: Graph, share: float) -> float:
         return weights_bytes(graph)
     ends = {"embedding": 0.0, "head": 0.0}
     inner = 0.0
-    for node in graph:
-        stored = node.count * node.op.stored_weight_bytes
+    for node in kept(graph):
+        stored = node.weights_bytes
         if node.role in ends:
             ends[node.role] += stored
         else:

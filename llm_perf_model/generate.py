@@ -116,7 +116,7 @@ def prefill(
     encoder = running(graph, "encoder")
     if not encoder:
         others = decode(graph, machine, sequences, 1.0, prompt - 1.0).runs if token_by_token else ()
-        return Phase(graph, machine, (first, *others), machine.request_s)
+        return Phase(running(graph, "always"), machine, (first, *others), machine.request_s)
     alone = replace(machine, layers_host_s=machine.encoder_host_s, step_s=0.0, sequence_s=0.0)  # no step of its own
     before = Phase(encoder, alone, (Run.single(Batch.uniform(batch_size, input_len, 0.0)),))
     return Phase(running(graph, "first", "always"), machine, (first,), machine.request_s, before)
@@ -131,7 +131,7 @@ def decode(graph: Graph, machine: Machine, batch_size: Num, input_len: Num, step
     be the limit a change of an operator's bound), never on the number of steps.
     """
     if all(isinstance(value, float) for value in (batch_size, input_len, steps)) and steps == 0.0:
-        return Phase(graph, machine, ())
+        return Phase(running(graph, "always"), machine, ())
     past, source = decoder_lengths(graph, input_len)
     graph = running(graph, "always")
     edges: list[Num] = [0.0, *_window_edges(graph, past, steps), steps]

@@ -50,20 +50,35 @@ def _experts(parts: Parts, spec: MoeFfn) -> Iterator[Node]:
     """Router, shared expert, then the products of the experts that the tokens visit, each split over the ranks."""
     hidden, p = float(parts.model.hidden), parts.precision
     experts, visits, inner = float(spec.experts), float(spec.experts_per_token), spec.intermediate / parts.tp
-    router = Linear(hidden, experts, p.wide_bytes, p.activation_bytes)
+    router = Linear(hidden, experts, p.wide_bytes, p.activation_bytes, spec.router_bias)
     yield Node("router", "ffn", router, rate=parts.wide_rate())
     yield Node("route", "ffn", parts.pass_over(experts, passes=2.0))
     if spec.shared_intermediate:
-        shared = GatedFfn(intermediate=spec.shared_intermediate, activation=spec.activation)
-        for node in _dense(parts, shared):
-            yield replace(node, name=f"shared_{node.name}")
-    sizes = (p.weight_bytes, p.activation_bytes, p.read_bytes)
-    gate_up = ExpertLinear(experts, visits, hidden, 2.0 * inner, *sizes)
-    yield from parts.product("experts_gate_up", "ffn", gate_up)
+        yield from _shared_experts(parts, spec)
+    width = float(spec.latent or hidden)
+    if spec.latent:
+        yield from parts.product("experts_narrowing", "ffn", parts.linear(hidden, width, bias=False))
+    sizes, halves = (p.weight_bytes, p.activation_bytes, p.read_bytes, spec.bias), 1.0 + spec.gated
+    first = ExpertLinear(experts, visits, width, halves * inner, *sizes)
+    yield from parts.product("experts_gate_up" if spec.gated else "experts_up", "ffn", first)
     if not parts.fuses("activation"):
-        passes = parts.passes(spec.activation, tensors=3.0)
+        passes = parts.passes(spec.activation, tensors=1.0 + halves)
         activation = parts.pass_over(visits * inner, passes.tensors, parts.touches(spec.activation, passes.tensors))
         yield Node("experts_activation", "ffn", activation, kernels=passes.kernels)
-    down = ExpertLinear(experts, visits, inner, hidden, *sizes)
+    down = ExpertLinear(experts, visits, inner, width, *sizes)
     yield from parts.product("experts_down", "ffn", down, visits)
-    yield Node("experts_sum", "ffn", parts.pass_over(hidden, passes=visits + 1.0))
+    yield Node("experts_sum", "ffn", parts.pass_over(width, passes=visits + 1.0))
+    if spec.latent:
+        yield from parts.product("experts_widening", "ffn", parts.linear(width, hidden, bias=False))
+
+
+def _shared_experts(parts: Parts, spec: MoeFfn) -> Iterator[Node]:
+    """The experts that see every token, as one feed-forward, and what scales its output."""
+    assert spec.shared_intermediate is not None
+    kind = GatedFfn if spec.gated else PlainFfn
+    for node in _dense(parts, kind(intermediate=spec.shared_intermediate, activation=spec.activation)):
+        yield replace(node, name=f"shared_{node.name}")
+    if spec.shared_gate:
+        hidden = float(parts.model.hidden)
+        yield from parts.product("shared_gate", "ffn", parts.linear(hidden, 1.0, bias=False))
+        yield Node("shared_scale", "ffn", parts.pass_over(hidden, passes=2.0))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..ops.base import Kind
 from ..ops.dense import Linear
 from ..ops.elementwise import Elementwise
+from ..ops.latent import LatentProducts
 from ..ops.moe import ExpertLinear
 from ..ops.node import Node, Role
 from ..specs.attention import CrossAttention, GroupedQueryAttention
@@ -42,11 +43,17 @@ class Parts:
         p = self.precision
         return Linear(d_in, d_out, p.weight_bytes, p.activation_bytes, bias, input_bytes=p.read_bytes)
 
+    def wide(self, op: Linear) -> Linear:
+        """The same product with weights that a narrow precision leaves wide."""
+        return replace(op, weight_bytes=self.precision.wide_bytes, input_bytes=0.0)
+
     def wide_rate(self) -> Kind | None:
         """Rate of products that a narrow precision leaves wide."""
         return None if self.precision.scheme == "plain" else "wide_gemm"
 
-    def product(self, name: str, role: Role, op: Linear | ExpertLinear, visits: float = 1.0) -> Iterator[Node]:
+    def product(
+        self, name: str, role: Role, op: Linear | ExpertLinear | LatentProducts, visits: float = 1.0
+    ) -> Iterator[Node]:
         """A product, after the pass that narrows its inputs where the precision needs one."""
         if self.precision.narrowing_pass:
             tensors = 1.0 + self.precision.read_bytes / self.precision.activation_bytes
@@ -58,6 +65,10 @@ class Parts:
         yield from self.product(name, "attention", self.linear(d_in, d_out, bias))
         if bias and not self.fuses("bias"):
             yield Node(f"{name}_bias", "attention", self.pass_over(d_out, passes=2.0))
+
+    def grouped(self, name: str, op: Linear, groups: float) -> Iterator[Node]:
+        """`groups` products of attention side by side."""
+        yield from self.product(name, "attention", replace(op, groups=groups), visits=groups)
 
     def pass_over(self, width: float, passes: float, touches: float = 0.0) -> Elementwise:
         return Elementwise(width, passes, self.precision.activation_bytes, touches=touches)

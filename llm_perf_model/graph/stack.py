@@ -12,18 +12,23 @@ from ..ops.base import Live
 from ..ops.collective import AllGather, AllReduce, Transfer
 from ..ops.dense import Embedding, Linear
 from ..ops.elementwise import Elementwise
-from ..ops.node import Graph, Node
+from ..ops.moe import ExpertLinear
+from ..ops.node import Graph, Node, running
 from ..specs.attention import GroupedQueryAttention
 from ..specs.engine import EngineSpec
-from ..specs.model import EncoderStack, LayerGroup, ModelSpec
+from ..specs.model import ActiveCounts, EncoderStack, LayerGroup, ModelSpec, Prediction, Vision
 from ..specs.precision import PrecisionSpec
 from .attention import cross_attention
 from .ffn import feed_forward
 from .mixers import mixer
 from .parts import FLOAT32_BYTES, Parts
+from .residual import LAYER_INPUTS_TABLE, joined_streams, layer_input, layer_input_tables, mixed_streams
+from .vision import patches, projection, seeing
 
 BEAM_SCORE_TENSORS, BEAM_SCORE_KERNELS = 6.0, 3.0
 """Log-softmax, sum with the scores of the beams, largest ones: each reads and writes 32 bits a word."""
+
+TOKEN_TABLE, LM_HEAD = "embedding", "lm_head"
 
 
 def build(
@@ -33,22 +38,63 @@ def build(
     return tuple(_nodes(Parts(model, engine, precision, float(tp), float(layer_split), beams > 1)))
 
 
-def parameters(graph: Graph) -> float:
+def kept(graph: Graph, predicts: bool = False) -> Graph:
+    """The nodes whose weights a rank keeps: those that guess tokens ahead only if it `predicts` with them."""
+    return graph if predicts else tuple(node for node in graph if node.runs != "prediction")
+
+
+def parameters(graph: Graph, predicts: bool = False) -> float:
     """Weights that the nodes of one rank keep."""
-    return sum(node.count * node.op.parameters for node in graph)
+    return sum(node.parameters for node in kept(graph, predicts))
 
 
-def weights_bytes(graph: Graph) -> float:
+def weights_bytes(graph: Graph, predicts: bool = False) -> float:
     """Bytes of those weights."""
-    return sum(node.count * node.op.stored_weight_bytes for node in graph)
+    return sum(node.weights_bytes for node in kept(graph, predicts))
+
+
+def active_parameters(graph: Graph, counts: ActiveCounts = "tables") -> float:
+    """Weights of one rank that a token passes.
+
+    Those of experts count by the share of them that a token visits; of the tables that layers have of their own a token
+    passes a row. `counts` says whether the token table, as a whole, and the head are among them: both, the head alone
+    (which may be the table), or neither. Layers that run the same weights again count once. An encoder of images and
+    what guesses tokens ahead do not count.
+    """
+    passed = running(graph, "encoder", "first", "always")
+    own_head = any(node.name == LM_HEAD and node.parameters for node in passed)
+    ends = {"tables": (), "head": (TOKEN_TABLE,) if own_head else (), "layers": (TOKEN_TABLE, LM_HEAD)}[counts]
+    return sum(_passed(node) * node.parameters for node in passed if node.name not in ends)
+
+
+def _passed(node: Node) -> float:
+    """Share of a node's weights that one token passes."""
+    match node.op:
+        case ExpertLinear() as op:
+            return op.experts_per_token / op.experts
+        case Embedding() as op if node.name == LAYER_INPUTS_TABLE:
+            return 1.0 / op.rows
+        case _:
+            return 1.0
 
 
 def kv_bytes_per_token(graph: Graph) -> float:
     """Bytes that one token of one sequence adds to the cache of one rank."""
-    return sum(node.count * node.op.kv_bytes_per_token for node in graph)
+    return sum(node.count * node.op.kv_bytes_per_token for node in kept(graph))
 
 
 def _nodes(parts: Parts) -> Iterator[Node]:
+    """Those of its encoder of images, of the stack or stacks that a model is, and of what guesses tokens ahead."""
+    if parts.model.vision is not None:
+        for node in _vision(parts, parts.model.vision):
+            yield replace(node, name=f"vision.{node.name}", runs="vision")
+    yield from _stacks(parts)
+    if parts.model.prediction is not None:
+        for node in _prediction(parts, parts.model.prediction):
+            yield replace(node, name=f"prediction.{node.name}", runs="prediction")
+
+
+def _stacks(parts: Parts) -> Iterator[Node]:
     """Those of the one stack that a model is, or of its encoder and then of its decoder."""
     encoder = parts.model.encoder
     if encoder is None:
@@ -71,21 +117,54 @@ def _reading(parts: Parts, encoder: EncoderStack) -> Parts:
 
 def _stack(parts: Parts) -> Iterator[Node]:
     model = parts.model
-    yield Node("embedding", "embedding", _embedding(parts))
+    yield Node(TOKEN_TABLE, "embedding", _embedding(parts))
     if parts.tp > 1:
         yield _all_reduce(parts, "embedding_all_reduce", 1.0)
     if model.embedding_norm:
         yield parts.norm_node("embedding_norm", 1.0)
+    if model.embedding_width is not None:
+        widening = parts.linear(float(model.embedding_width), float(model.hidden), bias=False)
+        yield from parts.product("embedding_widening", "embedding", widening)
+    if model.layer_inputs is not None:
+        yield from layer_input_tables(parts, model.layer_inputs, model.layer_count)
     if model.position_buckets is not None:
         yield _position_bias(parts, float(model.position_buckets), _heads(model.layers[0]) / parts.tp)
     for index, group in enumerate(model.layers):
         prefix = "" if len(model.layers) == 1 else f"layers{index}."
         yield from _layer(parts, prefix, group)
+    if model.residual_streams is not None:
+        yield from joined_streams(parts, model.residual_streams)
     if model.final_norm:
         yield parts.norm_node("final_norm", 1.0)
     if parts.stages > 1:
         yield from _boundaries(parts)
     yield from _head(parts)
+
+
+def _vision(parts: Parts, spec: Vision) -> Iterator[Node]:
+    """A pass over the patches of images, before the prefill."""
+    eyes = seeing(parts, spec)
+    yield from patches(eyes, spec)
+    for index, group in enumerate(spec.layers):
+        yield from _layer(eyes, "" if len(spec.layers) == 1 else f"layers{index}.", group)
+    yield from projection(eyes, spec)
+
+
+def _prediction(parts: Parts, spec: Prediction) -> Iterator[Node]:
+    """Modules that join the last hidden state and the next embedding, with the model's table and head or their own."""
+    depth, hidden = float(spec.depth), float(parts.model.hidden)
+    table = _embedding(parts)
+    yield Node("embedding", "embedding", replace(table, shared=not spec.own_embeddings), depth)
+    yield replace(parts.norm_node("norm", 2.0), count=2.0 * depth)
+    for node in parts.product("join", "ffn", parts.linear(2.0 * hidden, hidden, bias=False)):
+        yield replace(node, count=depth)
+    for index, group in enumerate(spec.layers):
+        for node in _layer(parts, f"layers{index}.", group):
+            yield replace(node, count=depth * node.count)
+    yield replace(parts.norm_node("final_norm", 1.0), count=depth)
+    for node in _head(parts):
+        op = replace(node.op, shared=not spec.own_head) if isinstance(node.op, Linear) else node.op
+        yield replace(node, count=depth, op=op)
 
 
 def _boundaries(parts: Parts) -> Iterator[Node]:
@@ -107,7 +186,8 @@ def _embedding(parts: Parts) -> Embedding:
     m, p = parts.model, parts.precision
     rows = float(math.ceil(m.vocab / parts.tp))
     side_rows = tuple(float(rows) for rows in (m.learned_rows, m.token_types) if rows)
-    return Embedding(rows, side_rows, float(m.hidden), parts.tp, p.wide_bytes, p.activation_bytes, parts.borrows)
+    width = float(m.embedding_width or m.hidden)
+    return Embedding(rows, side_rows, width, parts.tp, p.wide_bytes, p.activation_bytes, parts.borrows)
 
 
 def _position_bias(parts: Parts, buckets: float, heads: float) -> Node:
@@ -134,8 +214,19 @@ def _lm_head(parts: Parts) -> Iterator[Node]:
     m, p = parts.model, parts.precision
     last_only = parts.engine.logits == "last"
     vocab = float(math.ceil(m.vocab / parts.tp))
-    head = Linear(float(m.hidden), vocab, p.wide_bytes, p.activation_bytes, m.head_bias, last_only, m.tied_embeddings)
-    yield Node("lm_head", "head", head, rate=parts.wide_rate())
+    if m.embedding_width is not None:
+        narrowing = parts.linear(float(m.hidden), float(m.embedding_width), bias=False)
+        yield Node("head_narrowing", "head", replace(narrowing, last_only=last_only))
+    head = Linear(
+        float(m.embedding_width or m.hidden),
+        vocab,
+        p.wide_bytes,
+        p.activation_bytes,
+        m.head_bias,
+        last_only,
+        m.tied_embeddings,
+    )
+    yield Node(LM_HEAD, "head", head, rate=parts.wide_rate())
     if parts.tp > 1:
         gather = AllGather(float(m.vocab), parts.tp, p.activation_bytes, last_only)
         yield Node("logits_all_gather", "communication", gather)
@@ -152,13 +243,16 @@ def _lm_head(parts: Parts) -> Iterator[Node]:
 
 def _layer(parts: Parts, prefix: str, group: LayerGroup) -> Iterator[Node]:
     count, b = float(group.count), parts.precision.activation_bytes
+    stored = None if group.stored is None else group.stored / count
     held = Live(pair_bytes=(parts.model.position == "relative") * _heads(group) / parts.tp * b)
     for node in _norms_and_residuals(parts, group):
-        yield replace(node, name=prefix + node.name, count=count * node.count, held=held)
+        kept_count = None if stored is None else stored * count * node.count
+        yield replace(node, name=prefix + node.name, count=count * node.count, held=held, stored=kept_count)
     beside_bytes = parts.model.hidden * b * (2.0 if parts.engine.kind == "eager" else 1.0)  # callers keep inputs
     for node in _blocks(parts, group):
         beside = Live() if node.name == "attention" else held  # which has the biases among its own tensors
-        placed = replace(node, name=prefix + node.name, count=count * node.count)
+        kept_count = None if stored is None else stored * count * node.count
+        placed = replace(node, name=prefix + node.name, count=count * node.count, stored=kept_count)
         yield replace(placed, beside_bytes=beside_bytes, held=beside)
     if parts.tp > 1:
         yield _all_reduce(parts, f"{prefix}all_reduce", count * group.residuals)
@@ -168,10 +262,18 @@ def _blocks(parts: Parts, group: LayerGroup) -> Iterator[Node]:
     """What a layer is made of, in its order."""
     if group.attention is not None:
         yield from mixer(parts, group.attention)
+    if group.beside_attention is not None:
+        for node in mixer(parts, group.beside_attention):
+            yield replace(node, name=f"beside_{node.name}")
     if group.cross_attention is not None:
         yield from cross_attention(parts, group.cross_attention)
     if group.ffn is not None:
         yield from feed_forward(parts, group.ffn)
+    if parts.model.layer_inputs is not None:
+        yield from layer_input(parts, parts.model.layer_inputs)
+    if parts.model.residual_streams is not None:
+        for node in mixed_streams(parts, parts.model.residual_streams):
+            yield replace(node, count=float(group.residuals))
 
 
 def _heads(group: LayerGroup) -> int:

@@ -15,10 +15,11 @@ from .batch import UNLIMITED, Batch, Group
 class FusedAttention(AbstractOp):
     r"""softmax(QK^T)V in one kernel that never writes the scores [1]_.
 
-    .. math:: F = 4 P h d,\quad Q = 2 T h d\,b_a + 2 (K + T) h_{kv} d\,b_{kv} + \beta P h\,b_a
+    .. math:: F = 2 P h (d + v),\quad Q = T h (d + v)\,b_a + (K + T) h_{kv} (d + v)\,b_{kv} + \beta P h\,b_a
 
-    with P causal query-key pairs, T new tokens, K cached tokens read, h heads of d values, :math:`h_{kv}`
-    key heads; the T new keys and values are also written. `all_pairs` are computed where nothing is
+    with P causal query-key pairs, T new tokens, K cached tokens read, h heads of d values in a key and v in a value
+    (`value_dim`, 0 where it is d), :math:`h_{kv}` key heads; the T new keys and values are also written, unless they
+    are `borrowed` from another layer. `all_pairs` are computed where nothing is
     masked (an encoder) or the kernel takes a mask instead of skipping pairs. Keys outlive the pass where
     they are `cached`. :math:`\beta` is 1 where a bias of each score is read (`biased`).
 
@@ -37,10 +38,27 @@ class FusedAttention(AbstractOp):
     all_pairs: bool = False
     cached: bool = True
     biased: bool = False
+    value_dim: float = 0.0
+    borrowed: bool = False
+    sinks: bool = False
+    """Whether each head has a learned score that takes its share."""
+
+    @property
+    def parameters(self) -> float:
+        return self.sinks * self.heads
+
+    @property
+    def stored_weight_bytes(self) -> float:
+        return self.parameters * self.activation_bytes
+
+    @property
+    def width(self) -> float:
+        """Values of a key and a value of one head."""
+        return self.head_dim + (self.value_dim or self.head_dim)
 
     @property
     def kv_bytes_per_token(self) -> float:
-        return self.cached * 2.0 * self.kv_heads * self.head_dim * self.kv_bytes
+        return (self.cached and not self.borrowed) * self.kv_heads * self.width * self.kv_bytes
 
     @property
     def attention_window(self) -> float:
@@ -51,18 +69,19 @@ class FusedAttention(AbstractOp):
         return group.keys() if self.all_pairs else group.causal_pairs(self.window) / group.new
 
     def cost(self, batch: Batch) -> Cost:
-        width = self.heads * self.head_dim
+        width = self.heads * self.width
         pairs = batch.all_pairs() if self.all_pairs else batch.causal_pairs(self.window)
-        key_values = 2.0 * self.kv_heads * self.head_dim
+        tokens = batch.kv_tokens(self.window) + (0.0 if self.borrowed else batch.tokens)
         return Cost(
-            flops=4.0 * pairs * width,
-            activation_bytes=(2.0 * batch.tokens * width + self.biased * pairs * self.heads) * self.activation_bytes,
-            kv_bytes=(batch.kv_tokens(self.window) + batch.tokens) * key_values * self.kv_bytes,
+            flops=2.0 * pairs * width,
+            weight_bytes=self.stored_weight_bytes,
+            activation_bytes=(batch.tokens * width + self.biased * pairs * self.heads) * self.activation_bytes,
+            kv_bytes=tokens * self.kv_heads * self.width * self.kv_bytes,
         )
 
     @property
     def live(self) -> Live:
-        width = 2.0 * (self.heads + self.kv_heads) * self.head_dim
+        width = (self.heads + self.kv_heads) * self.width
         return Live(width * self.activation_bytes, pair_bytes=self.biased * self.heads * self.activation_bytes)
 
 
@@ -71,11 +90,11 @@ class FusedAttention(AbstractOp):
 class MaterialisedAttention(AbstractOp):
     r"""softmax(QK^T)V as separate kernels that write the scores and read them back.
 
-    .. math:: F = 4 A h d,\quad Q = 2 T h d\,b_a + 2 (K + T) h_{kv} d\,b_{kv} + (2 + n + 3 \beta) A h\,b_a
+    .. math:: F = 2 A h (d + v),\quad Q = T h (d + v)\,b_a + (K + T) h_{kv} (d + v)\,b_{kv} + (2 + n + 3 \beta) A h\,b_a
 
-    with A all query-key pairs, masked ones too: scores are written by the first product, read and
-    written n times by the softmax, read by the second product. Where they are `biased` (:math:`\beta = 1`), a pass
-    between reads them and the bias and writes them.
+    with symbols as in `FusedAttention` and A all query-key pairs, masked ones too: scores are written by the first
+    product, read and written n times by the softmax, read by the second product. Where they are `biased`
+    (:math:`\beta = 1`), a pass between reads them and the bias and writes them.
     """
 
     kind: ClassVar[Kind] = "attention"
@@ -89,29 +108,46 @@ class MaterialisedAttention(AbstractOp):
     cached: bool = True
     biased: bool = False
     softmax_tensors: float = 2.0
+    value_dim: float = 0.0
+    borrowed: bool = False
+    sinks: bool = False
+
+    @property
+    def parameters(self) -> float:
+        return self.sinks * self.heads
+
+    @property
+    def stored_weight_bytes(self) -> float:
+        return self.parameters * self.activation_bytes
+
+    @property
+    def width(self) -> float:
+        """Values of a key and a value of one head."""
+        return self.head_dim + (self.value_dim or self.head_dim)
 
     @property
     def kv_bytes_per_token(self) -> float:
-        return self.cached * 2.0 * self.kv_heads * self.head_dim * self.kv_bytes
+        return (self.cached and not self.borrowed) * self.kv_heads * self.width * self.kv_bytes
 
     def blocks(self, batch: Batch) -> Num:
         """Thread blocks of a kernel without split loops: one for each head of each query tile."""
         return batch.query_tiles() * self.heads
 
     def cost(self, batch: Batch) -> Cost:
-        width = self.heads * self.head_dim
+        width = self.heads * self.width
         pairs = batch.all_pairs()
-        key_values = 2.0 * self.kv_heads * self.head_dim
+        tokens = batch.kv_tokens() + (0.0 if self.borrowed else batch.tokens)
         scores = (2.0 + self.softmax_tensors + 3.0 * self.biased) * pairs * self.heads
         return Cost(
-            flops=4.0 * pairs * width,
-            activation_bytes=(2.0 * batch.tokens * width + scores) * self.activation_bytes,
-            kv_bytes=(batch.kv_tokens() + batch.tokens) * key_values * self.kv_bytes,
+            flops=2.0 * pairs * width,
+            weight_bytes=self.stored_weight_bytes,
+            activation_bytes=(batch.tokens * width + scores) * self.activation_bytes,
+            kv_bytes=tokens * self.kv_heads * self.width * self.kv_bytes,
         )
 
     @property
     def live(self) -> Live:
-        width = 2.0 * (self.heads + self.kv_heads) * self.head_dim
+        width = (self.heads + self.kv_heads) * self.width
         scores = (2.0 + self.biased) * self.heads
         return Live(width * self.activation_bytes, pair_bytes=scores * self.activation_bytes)
 

@@ -109,6 +109,11 @@ class AbstractOp(abc.ABC):
         return 0.0
 
     @property
+    def state_bytes_per_sequence(self) -> float:
+        """Bytes that each sequence keeps, however long it is."""
+        return 0.0
+
+    @property
     def attention_window(self) -> float:
         """Tokens that a query sees at most."""
         return UNLIMITED

@@ -42,6 +42,10 @@ class Group:
             return self.past + self.new
         return np.minimum(self.past + self.new, window + self.new - 1.0)
 
+    def chosen_keys(self, chosen: float = UNLIMITED) -> Num:
+        r"""Keys that are seen at most where each query picks its own, :math:`\min(p + n, n W)`."""
+        return self.past + self.new if chosen == UNLIMITED else np.minimum(self.past + self.new, self.new * chosen)
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:

@@ -16,7 +16,8 @@ class Linear(AbstractOp):
 
     .. math:: F = 2 T d_{in} d_{out},\quad Q = (d_{in} d_{out} + d_{out}) b_w + T (d_{in} b_i + d_{out} b_a)
 
-    with T rows (tokens, or sequences where `last_only`), F in FLOP, Q in bytes, b in bytes per value [1]_.
+    with T rows (tokens, or sequences where `last_only`), F in FLOP, Q in bytes, b in bytes per value [1]_; both as
+    often as there are `groups` of such products.
     `shared` marks weights that another operator already stores (a tied output head).
 
     .. [1] S. Williams, A. Waterman, D. Patterson, "Roofline", CACM 52(4), 2009.
@@ -33,6 +34,8 @@ class Linear(AbstractOp):
     shared: bool = False
     input_bytes: float = 0.0
     """Bytes per value of the inputs, where they are narrower than the activations."""
+    groups: float = 1.0
+    """Products side by side, each with inputs, weights and outputs of its own."""
 
     @property
     def read_bytes(self) -> float:
@@ -41,7 +44,7 @@ class Linear(AbstractOp):
 
     @property
     def parameters(self) -> float:
-        return self.bias * self.d_out + (0.0 if self.shared else self.d_in * self.d_out)
+        return self.groups * (self.bias * self.d_out + (0.0 if self.shared else self.d_in * self.d_out))
 
     @property
     def stored_weight_bytes(self) -> float:
@@ -49,19 +52,19 @@ class Linear(AbstractOp):
 
     def product(self, batch: Batch) -> Product:
         """The matrix product that the operator is."""
-        return Product(batch.seqs if self.last_only else batch.tokens, self.d_out, self.d_in)
+        return Product(batch.seqs if self.last_only else batch.tokens, self.d_out, self.d_in, self.groups)
 
     def cost(self, batch: Batch) -> Cost:
-        rows = batch.seqs if self.last_only else batch.tokens
+        rows = self.groups * (batch.seqs if self.last_only else batch.tokens)
         return Cost(
             flops=2.0 * rows * self.d_in * self.d_out,
-            weight_bytes=(self.d_in + self.bias) * self.d_out * self.weight_bytes,
+            weight_bytes=self.groups * (self.d_in + self.bias) * self.d_out * self.weight_bytes,
             activation_bytes=rows * (self.d_in * self.read_bytes + self.d_out * self.activation_bytes),
         )
 
     @property
     def live(self) -> Live:
-        inputs, outputs = self.d_in * self.activation_bytes, self.d_out * self.activation_bytes
+        inputs, outputs = (self.groups * width * self.activation_bytes for width in (self.d_in, self.d_out))
         return Live(inputs, outputs) if self.last_only else Live(inputs + outputs)
 
 

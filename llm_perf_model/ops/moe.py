@@ -34,10 +34,11 @@ class ExpertLinear(AbstractOp):
     weight_bytes: float
     activation_bytes: float
     input_bytes: float
+    bias: bool = False
 
     @property
     def parameters(self) -> float:
-        return self.experts * self.d_in * self.d_out
+        return self.experts * (self.d_in + self.bias) * self.d_out
 
     @property
     def stored_weight_bytes(self) -> float:
@@ -56,7 +57,7 @@ class ExpertLinear(AbstractOp):
         rows = batch.tokens * self.experts_per_token
         return Cost(
             flops=2.0 * rows * self.d_in * self.d_out,
-            weight_bytes=self.visited(batch) * self.d_in * self.d_out * self.weight_bytes,
+            weight_bytes=self.visited(batch) * (self.d_in + self.bias) * self.d_out * self.weight_bytes,
             activation_bytes=rows * (self.d_in * self.input_bytes + self.d_out * self.activation_bytes),
         )
 

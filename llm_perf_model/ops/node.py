@@ -15,9 +15,10 @@ Role = Literal[
 ]  # fmt: skip
 """Part that a node belongs to: of a transformer, or of a network of layers."""
 
-When = Literal["always", "encoder", "first"]
+When = Literal["always", "encoder", "first", "vision", "prediction"]
 """Passes in which a node runs: all, of a decoder or of a model that is one stack; that of an encoder; the first one of
-the decoder that reads its output, in which it runs over the tokens of the encoder."""
+the decoder that reads its output, in which it runs over the tokens of the encoder; that over the patches of images;
+those that guess tokens ahead."""
 
 
 NOTHING = Live()
@@ -41,6 +42,8 @@ class Node:
     held: Live = NOTHING
     """What stays alive for the whole pass: biases of scores, the output of an encoder."""
     runs: When = "always"
+    stored: float | None = None
+    """Times that its weights are kept; None: as often as it runs."""
     steps: float = 1.0
     """Tokens of one sequence that a sample of a network is to its operator."""
 
@@ -48,6 +51,16 @@ class Node:
     def kind(self) -> Kind:
         """Which of a machine's rates it runs at."""
         return self.rate or self.op.kind
+
+    @property
+    def parameters(self) -> float:
+        """Weights that it keeps."""
+        return self.op.parameters * (self.count if self.stored is None else self.stored)
+
+    @property
+    def weights_bytes(self) -> float:
+        """Bytes of those weights."""
+        return self.op.stored_weight_bytes * (self.count if self.stored is None else self.stored)
 
     @property
     def dispatched(self) -> float:

@@ -13,6 +13,7 @@ from .ffn import Ffn
 from .mixer import Mixer
 
 Norm = Literal["layernorm", "rmsnorm"]
+ActiveCounts = Literal["tables", "head", "layers"]
 Position = Literal["learned", "rotary", "alibi", "relative", "none"]
 
 
@@ -20,6 +21,8 @@ class LayerGroup(Spec):
     """`count` equal layers; the order of groups does not change the work."""
 
     count: Count
+    stored: Count | None = None
+    """Layers whose weights are kept, where the others run the same weights again; None: all of them."""
     attention: Mixer | None = None
     """What mixes tokens; None: nothing does."""
     beside_attention: Mixer | None = None
@@ -101,6 +104,8 @@ class Vision(Spec):
     final_norm: bool = True
     layers: Annotated[tuple[LayerGroup, ...], Field(min_length=1)]
     merged: Count = 1
+    pooled: bool = False
+    """Whether they are joined by their mean, not end to end."""
     merged_norm: bool = False
     """Whether patches are normalised before they are joined."""
     projector: tuple[Count, ...] = ()
@@ -157,13 +162,16 @@ class ModelSpec(FileSpec):
     """What guesses further tokens; its weights are not among `parameters`."""
     layer_inputs: LayerInputs | None = None
     embedding_width: Count | None = None
-    """Values of a row of the token table, which a product widens to `hidden`; None: `hidden`."""
+    """Values of a row of the token table, and of tables beside it, which a product widens to `hidden`; None: `hidden`.
+
+    A head over the vocabulary narrows them again."""
     residual_streams: Count | None = None
     """Copies of the residual stream, which small products mix before and after each block; None: one, unmixed."""
     parameters: Positive
     active_parameters: Positive | None = None
-    """Published count of the weights that one token passes, its row of the token table counted as the whole table;
-    None: not published."""
+    """Published count of the weights that one token passes; None: not published."""
+    active_counts: ActiveCounts = "tables"
+    """What that count holds beside the layers: the token table as a whole and the head, the head alone, neither."""
 
     def problems(self) -> Iterator[tuple[str, str]]:
         yield from super().problems()
