@@ -41,6 +41,7 @@ from .specs.price import PriceSpec, TariffSpec
 from .specs.workload import WorkloadSpec
 
 if _TYPE_CHECKING:
+    from .importers.huggingface.loading import import_hf
     from .importers.onnx import import_onnx
     from .validation.run import calibrate, validate
 
@@ -74,6 +75,7 @@ __all__ = [
     "engines",
     "estimate",
     "gpus",
+    "import_hf",
     "import_onnx",
     "kernels",
     "links",
@@ -94,6 +96,10 @@ def __getattr__(name: str) -> object:
         from .validation import run
 
         return getattr(run, name)
+    if name == "import_hf":
+        from .importers.huggingface import loading
+
+        return loading.import_hf
     if name == "import_onnx":
         from .importers import onnx
 

@@ -211,10 +211,9 @@ def _model_of(value: str | AnyModel, input_shape: Shape | None) -> AnyModel:
     """The model or the network that a name, an alias or a path stands for."""
     if not isinstance(value, str):
         return value
-    if value.endswith(".onnx"):
-        from .importers.onnx import import_onnx
-
-        return import_onnx(value, input_shape=input_shape)
+    imported = _imported(value, input_shape)
+    if imported is not None:
+        return imported
     if value in names(NetworkSpec):
         return load(NetworkSpec, value)
     try:
@@ -229,6 +228,20 @@ def _model_of(value: str | AnyModel, input_shape: Shape | None) -> AnyModel:
         if not is_path(value):
             raise
         return _network_at(value, failure)
+
+
+def _imported(value: str, input_shape: Shape | None) -> AnyModel | None:
+    """The model or the network that a path to a file of another kind stands for; None: it is none."""
+    if value.endswith(".onnx"):
+        from .importers.onnx import import_onnx
+
+        return import_onnx(value, input_shape=input_shape)
+    if is_path(value):
+        from .importers.huggingface.loading import import_hf, stands_for_config
+
+        if stands_for_config(value):
+            return import_hf(value)
+    return None
 
 
 def _network_at(path: str, failure: SpecError) -> NetworkSpec:

@@ -255,6 +255,29 @@ def import_onnx(
     return _finish(report, format, None)
 
 
+def import_hf(
+    path: str | None = None, name: str | None = None, output: str | None = None, format: str = "json"
+) -> Report:
+    """The model that a Hugging Face config.json describes, as a model file.
+
+    Args:
+        path: the config.json, a folder that holds one, or hf: and the name of a repository
+        name: name of the model (default: that of the file, the folder or the repository)
+        output: model file to write
+        format: json (the model file), text, csv or markdown
+    """
+    from .importers.file import file_of, model_report_of
+    from .importers.huggingface.loading import import_hf as imported
+
+    if path is None or isinstance(path, bool):
+        raise RequestError("path: is missing; give a config.json, a folder that holds one, or hf:owner/name")
+    model = imported(str(path), _word("name", name))
+    if output is not None:
+        write_text(_file("output", output), file_of(model))
+        return Report(f"written: {output}")
+    return _finish(model_report_of(model), format, None)
+
+
 COMMANDS: dict[str, Callable[..., Report]] = {
     "infer": infer,
     "memory": memory,
@@ -263,6 +286,7 @@ COMMANDS: dict[str, Callable[..., Report]] = {
     "validate": validate,
     "calibrate": calibrate,
     "import_onnx": import_onnx,
+    "import_hf": import_hf,
 }
 
 

@@ -157,6 +157,11 @@ def _find(name: str) -> FileSpec:
         from .importers.onnx import import_onnx
 
         return import_onnx(name)
+    if is_path(name):
+        from .importers.huggingface.loading import import_hf, stands_for_config
+
+        if stands_for_config(name):
+            return import_hf(name)
     if word in KINDS and rest:
         return load(KINDS[word][0], rest)
     for kind, _, _ in KINDS.values():

@@ -43,7 +43,7 @@ RANKS = {
     "errors": 0,
     "units": 0,
     "specs": 2,
-    "importers": 3,
+    "importers": 4,
     "ops": 2,
     "report": 2,
     "graph": 3,
@@ -90,6 +90,7 @@ LIBRARIES = {
     "scipy": {"validation"},
     "onnx": {"importers"},
     "google": {"importers"},
+    "huggingface_hub": {"importers"},
 }  # fmt: skip
 """Library -> the rooms that may import it."""
 
@@ -185,7 +186,7 @@ def test_rooms_of_libraries_exist() -> None:
 # Vocabulary.
 
 _GENERIC = """
-ada attention base cache cnn code coder cpu custom dynamic eager encoder fast fcn forward fused generic gpu inference
+ada attention base cache cnn code coder cpu custom dynamic eager encoder fast fcn forward fused generic gpu hf inference
 int8 large llm lstm medium mha mini mqa neo pro server serving small test
 """
 GENERIC = set(_GENERIC.split())

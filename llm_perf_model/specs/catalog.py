@@ -83,8 +83,8 @@ def load(kind: type[S], name: str) -> S:
 
 
 def is_path(name: str) -> bool:
-    """Whether a name stands for a file: it ends in .json or .onnx, or starts as a path does."""
-    return name.endswith((".json", ".onnx")) or name.startswith(("/", "./", "../", "~"))
+    """Whether a name stands for a file: it ends in .json or .onnx, or starts as a path does, or as one at the hub."""
+    return name.endswith((".json", ".onnx")) or name.startswith(("/", "./", "../", "~", "hf:"))
 
 
 def parse(kind: type[S], data: bytes, where: str) -> S:
