@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import sys
+import json
+import re
 from pathlib import Path
 
 import pytest
 
+from llm_perf_model.errors import SpecError
 from llm_perf_model.graph.stack import active_parameters, build, kv_bytes_per_token
 from llm_perf_model.ops.node import Graph
 from llm_perf_model.specs.catalog import load, names
@@ -91,11 +93,51 @@ def test_the_name_of_a_checkpoint_finds_its_shape(called: str, name: str) -> Non
     assert load(ModelSpec, called).name == name
 
 
+@pytest.fixture
+def scripts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+
+
+@pytest.mark.usefixtures("scripts")
 def test_the_page_of_the_catalogue_is_that_of_the_files() -> None:
     """`python scripts/write_catalogue.py` writes it."""
-    sys.path.insert(0, str(ROOT / "scripts"))
-    try:
-        from write_catalogue import PAGE, page
-    finally:
-        sys.path.remove(str(ROOT / "scripts"))
+    from write_catalogue import PAGE, page
+
     assert PAGE.read_text(encoding="utf-8") == page()
+
+
+LLAMA = {
+    "model_type": "llama",
+    "architectures": ["LlamaForCausalLM"],
+    "hidden_size": 4096,
+    "intermediate_size": 14336,
+    "max_position_embeddings": 131072,
+    "num_attention_heads": 32,
+    "num_hidden_layers": 32,
+    "num_key_value_heads": 8,
+    "tie_word_embeddings": False,
+    "vocab_size": 128256,
+}
+
+
+@pytest.mark.usefixtures("scripts")
+def test_a_model_file_is_written_from_a_config_and_a_published_count(tmp_path: Path) -> None:
+    from write_model import model_data
+
+    data = model_data(LLAMA, "mine", "me/Mine", {"parameters": 8.03e9}, ("me/Mine-Instruct",))
+    path = tmp_path / "mine.json"
+    path.write_text(json.dumps(data), encoding="utf-8")
+    model, known = load(ModelSpec, str(path)), load(ModelSpec, "llama-3.1-8b")
+    assert (model.layers, model.hidden, model.vocab) == (known.layers, known.hidden, known.vocab)
+    assert (model.parameters, model.aliases) == (8.03e9, ("me/Mine", "me/Mine-Instruct"))
+    assert [source.title for source in model.sources] == ["me/Mine config.json", "me/Mine model page"]
+
+
+@pytest.mark.usefixtures("scripts")
+@pytest.mark.parametrize("count", [7.9e9, 8.2e9])
+def test_a_count_that_the_config_does_not_sum_to_is_refused(count: float) -> None:
+    from write_model import model_data
+
+    told = f"me/Mine: parameters is {count:.4g} but the config's weights sum to 8.03e+09"
+    with pytest.raises(SpecError, match=re.escape(told)):
+        model_data(LLAMA, "mine", "me/Mine", {"parameters": count}, ())
