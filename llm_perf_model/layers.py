@@ -24,6 +24,7 @@ from .specs.layer import (
     Dense,
     Flatten,
     GlobalPool,
+    JoinSteps,
     Layer,
     LayerNorm,
     OneStep,
@@ -104,7 +105,7 @@ class _Builder:
                 return
             case PatchEmbedding():
                 yield from self._patches(layer, shape)
-            case Dense() | LayerNorm() | Softmax() | Attention() | Recurrent():
+            case Dense() | LayerNorm() | Softmax() | JoinSteps() | Attention() | Recurrent():
                 yield from self._of_features(layer, shape)
             case Separate():
                 yield from self._separate(layer, shape)
@@ -118,13 +119,17 @@ class _Builder:
             case never:
                 assert_never(never)
 
-    def _of_features(self, layer: Dense | LayerNorm | Softmax | Attention | Recurrent, shape: Shape) -> Iterator[Node]:
+    def _of_features(
+        self, layer: Dense | LayerNorm | Softmax | JoinSteps | Attention | Recurrent, shape: Shape
+    ) -> Iterator[Node]:
         """What takes the features of each step of a sequence."""
         match layer:
             case Dense():
                 yield from self._dense("linear", shape, layer)
             case LayerNorm() | Softmax():
                 yield self._over_features(layer, shape)
+            case JoinSteps():
+                yield self._pass(layer.kind, float(prod(shape)), 2.0)
             case Attention():
                 yield from self._attention(layer, shape)
             case Recurrent():
@@ -209,14 +214,23 @@ class _Builder:
             yield self._pass(name, float(prod(shape)), 2.0, weights=0.0 if number else weights)
 
     def _attention(self, layer: Attention, shape: Shape) -> Iterator[Node]:
-        """One product for queries, keys and values, the scores as in a transformer without a mask, a product."""
-        width = shape[1]
+        """One product for queries, keys and values, the scores as in a transformer without a mask, a product.
+
+        Heads of one window are to the scores what further heads of a shorter sequence are.
+        """
+        steps, width = shape
+        seen = steps if layer.window is None else layer.window**2
         spec = GroupedQueryAttention(heads=layer.heads, kv_heads=layer.heads, head_dim=width // layer.heads)
-        mixed = scores(self.engine, self.precision, spec, float(layer.heads), float(layer.heads), causal=False)
+        heads, added = float(layer.heads * (steps // seen)), layer.relative_positions is not None
+        mixed = scores(self.engine, self.precision, spec, heads, heads, causal=False, biased=added)
         wide, narrow = (Dense(kind="linear", features=n * width, bias=layer.bias) for n in (3, 1))
-        nodes = (*self._dense("qkv", shape, wide), mixed, *self._dense("attention_out", shape, narrow))
-        for node in nodes:
-            yield replace(node, role="attention", steps=float(shape[0]))
+        if added:
+            yield self._pass("relative_positions", 0.0, 0.0, "attention", float(layer.relative_weights))
+        for node in self._dense("qkv", shape, wide):
+            yield replace(node, role="attention", steps=float(steps))
+        yield replace(mixed, role="attention", steps=float(seen))
+        for node in self._dense("attention_out", shape, narrow):
+            yield replace(node, role="attention", steps=float(steps))
 
     def _recurrent(self, layer: Recurrent, shape: Shape) -> Iterator[Node]:
         """The first layer, then the others, which are equal; each way of reading the steps after the other.
