@@ -41,6 +41,7 @@ from .specs.price import PriceSpec, TariffSpec
 from .specs.workload import WorkloadSpec
 
 if _TYPE_CHECKING:
+    from .importers.foreign import import_file
     from .importers.huggingface.loading import import_hf
     from .importers.onnx import import_onnx
     from .validation.run import calibrate, validate
@@ -75,6 +76,7 @@ __all__ = [
     "engines",
     "estimate",
     "gpus",
+    "import_file",
     "import_hf",
     "import_onnx",
     "kernels",
@@ -96,6 +98,10 @@ def __getattr__(name: str) -> object:
         from .validation import run
 
         return getattr(run, name)
+    if name == "import_file":
+        from .importers import foreign
+
+        return foreign.import_file
     if name == "import_hf":
         from .importers.huggingface import loading
 

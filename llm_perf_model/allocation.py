@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from .graph.stack import kept, kv_bytes_per_token, parameters, weights_bytes
+from .graph.stack import kept, kv_bytes_per_token, parameters, state_bytes, weights_bytes
 from .liveness import held_logits, largest_live
+from .numeric import minimum
 from .ops.base import Live
 from .ops.node import Graph, running
-from .specs.attention import GroupedQueryAttention
+from .specs.attention import CompressedAttention, GroupedQueryAttention, LatentAttention
 from .specs.collective import CollectiveSpec
 from .specs.engine import BeamCache, Cache, EngineSpec
 from .specs.gpu import GpuSpec
@@ -18,6 +19,8 @@ from .specs.model import ModelSpec
 from .specs.network import NetworkSpec
 from .specs.precision import PrecisionSpec
 from .types import Num
+
+ALONE = LayoutSpec()
 
 CACHE_TENSORS_PER_LAYER = 2.0
 """Keys and values."""
@@ -37,6 +40,27 @@ class Buffer(NamedTuple):
     """Of what it holds, the cache; 0 where the engine keeps it elsewhere."""
 
 
+class Rolling(NamedTuple):
+    """A cache of the last `window` tokens of a sequence, with bytes for each."""
+
+    window: float
+    token_bytes: float
+
+
+class OwnCache(NamedTuple):
+    """What a sequence keeps beside what each token adds: states, and caches of the last tokens alone."""
+
+    state_bytes: float = 0.0
+    rolling: tuple[Rolling, ...] = ()
+
+    def bytes(self, tokens: Num) -> Num:
+        """Bytes of a sequence of so many tokens."""
+        kept_bytes: Num = self.state_bytes
+        for window, token_bytes in self.rolling:
+            kept_bytes = kept_bytes + minimum(tokens, window) * token_bytes
+        return kept_bytes
+
+
 @dataclass(frozen=True, slots=True)
 class Allocation:
     """Everything that sets the memory of one device beside the workload; of the fullest one of a layer split.
@@ -50,6 +74,7 @@ class Allocation:
 
     weights_bytes: float
     kv_token_bytes: float
+    own: OwnCache
     cache: Cache
     beams: float
     """Beams of each sequence."""
@@ -73,6 +98,17 @@ class Allocation:
     pool_fraction: float
     pool_of_free: bool
     capacity_bytes: Num
+    layout: LayoutSpec = ALONE
+    """How many of a replica's sequences a rank keeps, and how many it passes over at a time."""
+    prefix_len: Num = 0.0
+    """Tokens of each prompt that are cached before the prefill; sequences share their whole blocks."""
+    chunk_tokens: Num = float("inf")
+    """Most tokens of a sequence that a pass of the prefill takes."""
+    images: Num = 0.0
+    """Images of each prompt, of so many `patches`."""
+    patches: float = 0.0
+    vision_live: tuple[Live, ...] = ()
+    """Alive in the pass over them."""
 
     @property
     def encodes(self) -> bool:
@@ -98,11 +134,12 @@ def allocation(
     """How the engine allocates the memory of one device of the layout."""
     layers = model.layer_count
     cache, generates = engine.cache_of(model.position), isinstance(model, ModelSpec)
-    share = _largest_stage(layers, layout.layer_split) / layers
+    share = layout.fullest_share(layers)
     kept_bytes = 0.0 if cache == "none" else kv_bytes_per_token(graph) * share
     return Allocation(
         weights_bytes=_weights_bytes(graph, share) + share * parameters(graph) * (precision.kept_weight_bytes or 0.0),
         kv_token_bytes=kept_bytes,
+        own=OwnCache() if cache == "none" else _own_cache(graph, share),
         cache=cache,
         beams=float(beams),
         beam_cache=engine.beams,
@@ -118,13 +155,24 @@ def allocation(
         pass_tokens=float(engine.pass_tokens) if engine.pass_tokens and generates else None,
         pass_sequences=float(engine.pass_sequences or 0) if generates else 0.0,
         buffer=_buffer(model, engine, precision, kept_bytes) if isinstance(model, ModelSpec) else None,
-        comm_buffer_bytes=(collectives.buffer_bytes or 0.0) if collectives is not None and layout.tp > 1 else 0.0,
+        comm_buffer_bytes=(collectives.buffer_bytes or 0.0) if collectives and layout.layer_split == 1 else 0.0,
         graph_bytes=engine.graph_bytes or 0.0,
         context_bytes=engine.context_bytes,
         pool_fraction=engine.pool_fraction or 1.0,
         pool_of_free=engine.pool_of == "free",
         capacity_bytes=gpu.capacity_bytes,
+        layout=layout,
     )
+
+
+def _own_cache(graph: Graph, share: float) -> OwnCache:
+    """A stage's share of the states and of the caches of each window."""
+    found: dict[float, float] = {}
+    for node in kept(graph):
+        if node.op.rolling_bytes_per_token:
+            window = node.op.attention_window
+            found[window] = found.get(window, 0.0) + share * node.count * node.op.rolling_bytes_per_token
+    return OwnCache(state_bytes(graph) * share, tuple(Rolling(*each) for each in found.items()))
 
 
 def _source_token_bytes(graph: Graph) -> float:
@@ -132,24 +180,14 @@ def _source_token_bytes(graph: Graph) -> float:
     return sum(node.count * node.op.source_kv_bytes_per_token for node in graph)
 
 
-def _largest_stage(layers: int, stages: int) -> int:
-    """Layers of the fullest stage."""
-    return -(-layers // stages)
-
-
 def _weights_bytes(graph: Graph, share: float) -> float:
     """A stage's share of the layers, with the embedding or the head where stages hold them apart."""
     if share == 1.0:
         return weights_bytes(graph)
-    ends = {"embedding": 0.0, "head": 0.0}
-    inner = 0.0
+    held = {"first": 0.0, "layers": 0.0, "last": 0.0}
     for node in kept(graph):
-        stored = node.weights_bytes
-        if node.role in ends:
-            ends[node.role] += stored
-        else:
-            inner += stored
-    return share * inner + max(ends.values())
+        held[node.place] += node.weights_bytes
+    return share * held["layers"] + max(held["first"], held["last"])
 
 
 def _buffer(model: ModelSpec, engine: EngineSpec, precision: PrecisionSpec, cached: float) -> Buffer | None:
@@ -161,9 +199,20 @@ def _buffer(model: ModelSpec, engine: EngineSpec, precision: PrecisionSpec, cach
     if spec is None:
         return None
     b = precision.activation_bytes
-    first = next(g.attention for g in model.layers if isinstance(g.attention, GroupedQueryAttention))
-    vectors = spec.activation_vectors * first.heads * first.head_dim * b
-    scores = spec.score_rows * first.heads * spec.max_tokens * b
+    heads, width = _attending(model)
+    vectors = spec.activation_vectors * width * b
+    scores = spec.score_rows * heads * spec.max_tokens * b
     inside = 0.0 if engine.concatenates(engine.cache_of(model.position)) else cached
     held = vectors + scores + inside
     return Buffer(vectors + scores + cached, held, float(spec.max_tokens), float(spec.spare_bytes), inside)
+
+
+def _attending(model: ModelSpec) -> tuple[int, int]:
+    """Heads of the first attention, and values of a vector of all of them; those of the model where it has none."""
+    for group in model.layers:
+        match group.attention:
+            case GroupedQueryAttention() | CompressedAttention() as spec:
+                return spec.heads, spec.heads * spec.head_dim
+            case LatentAttention() as spec:
+                return spec.heads, spec.heads * spec.value_dim
+    return 0, model.hidden

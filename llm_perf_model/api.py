@@ -14,7 +14,9 @@ from .cost import price_of
 from .errors import InfeasibleError, SpecError, UnknownNameError
 from .estimate import Estimate
 from .generate import decode, prefill
+from .images import seen
 from .rates import with_efficiencies, with_power_limit
+from .roofline import Pipeline
 from .sizing import shortfall
 from .specs.base import FileSpec
 from .specs.catalog import is_path, load, names
@@ -28,11 +30,13 @@ from .specs.link import LinkSpec
 from .specs.model import ModelSpec
 from .specs.network import NetworkSpec
 from .specs.power import PowerSpec
-from .specs.precision import PrecisionSpec
+from .specs.precision import CacheFormat, PrecisionSpec
 from .specs.price import PriceSpec, TariffSpec
 from .specs.request import Request
 from .specs.workload import WorkloadSpec
 from .summary import summary
+from .techniques import equipped
+from .types import Num
 
 S = TypeVar("S", bound=FileSpec)
 
@@ -43,7 +47,7 @@ def estimate(model: str | AnyModel, **options: Any) -> Estimate:
     Args:
         model: catalogue name, alias, path to a JSON file, a `ModelSpec` or a `NetworkSpec`.
         **options: the other fields of `Request`: `gpu`, `engine`, `precision`, `link` (names or
-            specs), `tp`, `dp` (whole numbers), `batch_size`, `input_len`, `output_len`,
+            specs), `kv_dtype`, `tp`, `dp` (whole numbers), `batch_size`, `input_len`, `output_len`,
             `flops_efficiency`, `hbm_memory_efficiency` (numbers, or arrays that broadcast together).
 
     Returns:
@@ -69,21 +73,39 @@ def memory(model: str | AnyModel, **options: Any) -> Capacity:
 
 def answer(request: Request, case: Case | None = None) -> Estimate:
     """The estimate of a checked request, of its own case or of one that is like it."""
+    request = _as_stored(request)
     case = _case(request) if case is None else case
+    if request.techniques:
+        case = equipped(case, request)
     machine = with_efficiencies(case.machine, request.flops_efficiency, request.hbm_memory_efficiency)
     machine = with_power_limit(machine, request.power_limit_w)
     if request.price is not None or request.tariff is not None:
         price_of(request, case.gpu.name)  # names are wrong now, not when the cost is read
     workload = _workload(request, case.model)
     prompts = request.num_beams if case.engine.beams == "copied" else 1
-    batch_size, input_len, output_len = workload.batch_size, workload.input_len, workload.output_len
+    layout, input_len, output_len = case.layout, workload.input_len, workload.output_len
+    _check_shares(layout, workload.batch_size)
+    batch_size = layout.pass_sequences(workload.batch_size)
+    fullest = layout.fullest_share(case.model.layer_count)
+    pipeline = Pipeline(float(layout.pp), layout.parts(workload.batch_size), fullest)
+    first = prefill(
+        case.graph,
+        machine,
+        batch_size,
+        input_len,
+        prompts,
+        case.allocation.token_by_token,
+        request.prefix_len,
+        request.prefill_chunk,
+        pipeline,
+    )
     return Estimate(
         case=case,
         machine=machine,
         request=request,
         workload=workload,
-        prefill=prefill(case.graph, machine, batch_size, input_len, prompts, case.allocation.token_by_token),
-        decode=decode(case.graph, machine, batch_size * request.num_beams, input_len, output_len - 1.0),
+        prefill=seen(first, case, machine, request, batch_size),
+        decode=decode(case.graph, machine, batch_size * request.num_beams, input_len, output_len - 1.0, pipeline),
         describe=summary,
         explain=shortfall,
     )
@@ -158,19 +180,30 @@ def tariffs() -> tuple[str, ...]:
     return names(TariffSpec)
 
 
-_UNMODELLED = {
-    "pp": "pipeline stages are not modelled",
-    "ep": "expert parallelism is not modelled",
-}
-"""Fields of a request that only 1 is an answer to."""
-
-
 def _layout(request: Request) -> LayoutSpec:
-    for field, reason in _UNMODELLED.items():
-        value = getattr(request, field)
-        if value != 1:
-            raise InfeasibleError(f"{field} = {value}: {reason} in this version; only {field} = 1 is answered")
-    return LayoutSpec(tp=request.tp, dp=request.dp, layer_split=request.layer_split)
+    return LayoutSpec(**{field: getattr(request, field) for field in LayoutSpec.model_fields})
+
+
+def _check_shares(layout: LayoutSpec, batch_size: Num) -> None:
+    """Refuse batches with too few sequences for all that share them."""
+    least, fewest = layout.attention_dp * (layout.micro_batches or 1), float(np.min(batch_size))
+    if fewest < least:
+        words = " x ".join(
+            f"{word} = {count}"
+            for word, count in (("attention_dp", layout.attention_dp), ("micro_batches", layout.micro_batches or 1))
+            if count > 1
+        )
+        raise InfeasibleError(f"batch_size = {fewest:.0f} is less than {words}: give at least {least}")
+
+
+def _as_stored(request: Request) -> Request:
+    """The request with the precision of its checkpoint, where the model is one and no precision is named."""
+    model = request.model
+    if "precision" in request.model_fields_set or not isinstance(model, str) or not is_path(model):
+        return request
+    from .importers.foreign import stores_weights
+
+    return request.model_copy(update={"precision": model}) if stores_weights(model) else request
 
 
 def _case(request: Request) -> Case:
@@ -178,11 +211,11 @@ def _case(request: Request) -> Case:
     engine = request.engine
     if request.pool_fraction is not None:
         engine = _spec(EngineSpec, engine).model_copy(update={"pool_fraction": request.pool_fraction})
-    parts = (request.model, request.gpu, engine, request.precision, request.link)
-    layout = _layout(request)
+    parts = (request.model, request.gpu, engine, request.precision, request.link, request.network)
+    rest = (request.oversubscription, _layout(request), request.num_beams, request.input_shape, request.kv_dtype)
     if all(part is None or (isinstance(part, str) and not is_path(part)) for part in parts):
-        return _named_case(*parts, layout, request.num_beams, request.input_shape)
-    return _make(*parts, layout, request.num_beams, request.input_shape)
+        return _named_case(*parts, *rest)
+    return _make(*parts, *rest)
 
 
 def _make(
@@ -191,27 +224,36 @@ def _make(
     engine: str | EngineSpec,
     precision: str | PrecisionSpec,
     link: str | LinkSpec | None,
+    network: str | LinkSpec | None,
+    oversubscription: float,
     layout: LayoutSpec,
     beams: int,
     input_shape: Shape | None,
+    kv_dtype: CacheFormat = "auto",
 ) -> Case:
     return make_case(
         _model_of(model, input_shape),
         _spec(GpuSpec, gpu),
         _spec(EngineSpec, engine),
-        _spec(PrecisionSpec, precision),
+        _spec(PrecisionSpec, precision).with_cache(kv_dtype),
         layout,
-        None if link is None else _spec(LinkSpec, link),
+        _link(link),
         beams,
         input_shape,
+        _link(network),
+        oversubscription,
     )
+
+
+def _link(value: str | LinkSpec | None) -> LinkSpec | None:
+    return None if value is None else _spec(LinkSpec, value)
 
 
 def _model_of(value: str | AnyModel, input_shape: Shape | None) -> AnyModel:
     """The model or the network that a name, an alias or a path stands for."""
     if not isinstance(value, str):
         return value
-    imported = _imported(value, input_shape)
+    imported = _imported(value, input_shape) if is_path(value) else None
     if imported is not None:
         return imported
     if value in names(NetworkSpec):
@@ -230,18 +272,15 @@ def _model_of(value: str | AnyModel, input_shape: Shape | None) -> AnyModel:
         return _network_at(value, failure)
 
 
-def _imported(value: str, input_shape: Shape | None) -> AnyModel | None:
-    """The model or the network that a path to a file of another kind stands for; None: it is none."""
-    if value.endswith(".onnx"):
+def _imported(path: str, input_shape: Shape | None) -> AnyModel | None:
+    """What a file of another tool holds; None for a file of this package."""
+    if path.endswith(".onnx"):
         from .importers.onnx import import_onnx
 
-        return import_onnx(value, input_shape=input_shape)
-    if is_path(value):
-        from .importers.huggingface.loading import import_hf, stands_for_config
+        return import_onnx(path, input_shape=input_shape)
+    from .importers.foreign import foreign
 
-        if stands_for_config(value):
-            return import_hf(value)
-    return None
+    return foreign(ModelSpec, path)
 
 
 def _network_at(path: str, failure: SpecError) -> NetworkSpec:
@@ -256,4 +295,11 @@ _named_case = lru_cache(maxsize=256)(_make)
 
 
 def _spec(kind: type[S], value: S | str) -> S:
-    return load(kind, value) if isinstance(value, str) else value
+    """The spec that a name, a path or a file of another tool stands for."""
+    if not isinstance(value, str):
+        return value
+    if not is_path(value):
+        return load(kind, value)
+    from .importers.foreign import find
+
+    return find(kind, value)

@@ -7,10 +7,12 @@ from typing import NamedTuple, cast
 from .numeric import ceil, floor, hypot, maximum, minimum, where
 from .ops.attention import FusedAttention
 from .ops.base import Cost, Product
-from .ops.batch import UNLIMITED, Batch, Group
+from .ops.batch import Batch, Group
 from .ops.convolution import Convolution
 from .ops.elementwise import Elementwise
-from .rates import AttentionRate, BlockRate, ConvolutionRate, PassRate
+from .ops.latent import LatentScores, is_absorbed
+from .ops.moe import ExpertLinear
+from .rates import AttentionRate, BlockRate, ConvolutionRate, ExpertRate, PassRate, Tile
 from .types import Mask, Num
 
 IMPLICIT_ROWS = 64.0
@@ -21,9 +23,6 @@ TRANSFORMED_KERNELS = 4.0
 
 COPIES = 2.0
 """Kernels that copy input and output between layouts."""
-
-EXPERT_ROWS = 64.0
-"""Rows to which the products of an expert are padded."""
 
 FEWEST_ROWS = 16.0
 """Rows of the smallest product of a tensor unit."""
@@ -146,34 +145,75 @@ def _transformed(op: Convolution, batch: Batch, rate: ConvolutionRate, sms: floa
     return Form(_flops(product), compute_s, passes_s + product_s, busy_s, TRANSFORMED_KERNELS)
 
 
-def padded_flops(product: Product) -> Num:
-    r"""FLOPs of the products of experts whose rows are padded to tiles, :math:`2 K N E_T \max(64, \bar m + 32)`.
+def experts_s(op: ExpertLinear, batch: Batch, rate: ExpertRate, sms: float) -> Num:
+    r"""Arithmetic seconds of the products of experts, whose rows are padded to tiles of r x c.
+
+    .. math:: t = \max\left( \frac{n}{SMs}, 1 \right) K
+       \max\left( \frac{2 r c}{P} + \frac{r b_i + c b_w}{L} + c\,\omega, \delta \right), \quad
+       n = E_T \max\left( 1, \frac{\bar m}{r} + \frac{1}{2} \right) \left\lceil \frac{N}{c} \right\rceil
 
     An expert's :math:`\bar m` rows end anywhere in a tile, so half a tile is lost on average, and a whole one is
-    computed at least.
+    computed at least. Loads hide behind no arithmetic, blocks of the last wave share what others leave idle.
     """
-    rows = maximum(EXPERT_ROWS, product.rows + EXPERT_ROWS / 2.0)
-    return 2.0 * product.groups * rows * product.columns * product.depth
+    product, block = op.product(batch), rate.block
+    rows, columns = _tile_of(op, batch, rate)
+    loaded_s = (rows * block.input_bytes + columns * block.weight_bytes) / block.load_bytes_per_s
+    busy_s = 2.0 * rows * columns / block.flops_per_s + loaded_s + columns * rate.widened_s
+    tiles = product.groups * maximum(1.0, product.rows / rows + 0.5) * ceil(product.columns / columns)
+    return maximum(tiles / sms, 1.0) * product.depth * maximum(busy_s, block.depth_s)
 
 
-def attention_s(op: FusedAttention, batch: Batch, rate: AttentionRate, sms: float) -> tuple[Num, Num]:
+def _tile_of(op: ExpertLinear, batch: Batch, rate: ExpertRate) -> tuple[Num, Num]:
+    """Rows and columns of the tile that a pass takes."""
+    rows, columns = _first(rate.tiles, op, batch)
+    if not rate.tuned_shapes:
+        return rows, columns
+    tuned_rows, tuned_columns = _first(rate.tuned_tiles, op, batch)
+    tuned: Mask = False
+    for experts, inner in rate.tuned_shapes:
+        tuned = tuned | ((op.router.kept == experts) & (op.inner == inner))
+    return where(tuned, tuned_rows, rows), where(tuned, tuned_columns, columns)
+
+
+def _first(tiles: tuple[Tile, ...], op: ExpertLinear, batch: Batch) -> tuple[Num, Num]:
+    """Rows and columns of the first of the tiles whose bounds a pass keeps."""
+    rows: Num = tiles[-1].rows
+    columns: Num = tiles[-1].columns
+    for tile in reversed(tiles[:-1]):
+        keeps = (batch.tokens <= tile.tokens) & (batch.tokens <= tile.tokens_per_expert * op.router.kept)
+        rows, columns = where(keeps, tile.rows, rows), where(keeps, tile.columns, columns)
+    return rows, columns
+
+
+def attention_s(op: FusedAttention | LatentScores, batch: Batch, rate: AttentionRate, sms: float) -> tuple[Num, Num]:
     """Seconds that the blocks of fused attention compute, and those that their waves add."""
     busy_s: Num = 0.0
     wave_s: Num = 0.0
     for group in batch.groups:
-        walked_s, waves = _walk(op, group, rate, sms)
+        walked_s, waves = (
+            _walk(op, group, rate, sms) if isinstance(op, FusedAttention) else _chosen(op, group, rate, sms)
+        )
         busy_s, wave_s = busy_s + walked_s, wave_s + waves * rate.wave_s
     return busy_s, wave_s
+
+
+def _chosen(op: LatentScores, group: Group, rate: AttentionRate, sms: float) -> tuple[Num, Num]:
+    """Seconds of one group's blocks and their waves, in the form that the group takes."""
+    absorbed = is_absorbed(group, op.absorbed_tokens)
+    forms = zip(_walk(op.absorbed, group, rate, sms), _walk(op.made, group, rate, sms), strict=True)
+    walked_s, waves = (where(absorbed, one, other) for one, other in forms)
+    return walked_s, waves
 
 
 def _walk(op: FusedAttention, group: Group, rate: AttentionRate, sms: float) -> tuple[Num, Num]:
     r"""Seconds of one group's blocks and their waves.
 
-    .. math:: t = \max\left( \frac{4 r d}{P} + \frac{r x}{E}, \frac{2 d b_{kv}}{L} \right)
+    .. math:: t = \max\left( \frac{2 r (d + v)}{P} + \frac{r x}{E}, \frac{w b_{kv}}{L} \right)
        \max\left( \frac{n}{SMs} \bar k, \frac{k_{max}}{s} \right)
 
-    with r rows a block, n blocks (in whole waves where keys are not split), :math:`\bar k` keys a query and
-    the edges of its tile. Queries that share a key head share a block, unless the kernel pads.
+    with r rows a block, sizes as in `FusedAttention`, n blocks (in whole waves where keys are not split),
+    :math:`\bar k` keys a query and the edges of its tile. Queries that share a key head share a block, unless
+    the kernel pads.
     """
     shared = 1.0 if rate.padded else op.heads / op.kv_heads
     queries = group.new * shared
@@ -182,10 +222,9 @@ def _walk(op: FusedAttention, group: Group, rate: AttentionRate, sms: float) -> 
     split = 1.0 + (group.new == 1.0) * (rate.splits - 1.0)
     edge = 0.0 if op.all_pairs else rate.key_rows / 2.0
     mean = op.mean_keys(group) + (0.0 if op.all_pairs else (minimum(group.new, rows) - 1.0) / 2.0 + edge)
-    longest = group.keys(UNLIMITED if op.all_pairs else op.window) + edge
-    key_s = maximum(
-        rows * (op.head_dim * rate.row_s + rate.exponential_s), 2.0 * op.head_dim * op.kv_bytes / rate.load_bytes_per_s
-    )
+    longest = (group.keys() if op.all_pairs else op.keys(group)) + edge
+    loaded_bytes = op.token_bytes * op.entry_tokens / op.kv_heads
+    key_s = maximum(rows * (op.width / 2.0 * rate.row_s + rate.exponential_s), loaded_bytes / rate.load_bytes_per_s)
     waves = ceil(load)
     walked = maximum((waves - (split > 1.0) * (waves - load)) * mean, longest / split)
     return key_s * walked, waves

@@ -38,7 +38,7 @@ class Line(NamedTuple):
 
 
 def lines(phase: Phase) -> Iterator[Line]:
-    """A line for each operator, then those of the host and of a power limit where they delay the device."""
+    """A line for each operator, then those of the host, of other stages and of a power limit where the device waits."""
     for works in phase.works():
         node = works[0].node
         costs, timings = [work.cost for work in works], [work.timing for work in works]
@@ -48,7 +48,7 @@ def lines(phase: Phase) -> Iterator[Line]:
             node.count,
             sum(c.flops for c in costs),
             sum(c.hbm_bytes for c in costs),
-            sum(c.comm_bytes for c in costs),
+            sum(c.sent_bytes for c in costs),
             sum(t.compute_bound_s for t in timings),
             sum(t.memory_bound_s for t in timings),
             sum(t.comm_s for t in timings),
@@ -59,6 +59,9 @@ def lines(phase: Phase) -> Iterator[Line]:
     for name, spent_s in (("host_wait", phase.totals.host_s), ("overhead", phase.totals.overhead_s)):
         if np.any(spent_s):
             yield Line(name, "host", 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, spent_s, 0.0, spent_s)
+    waited_s = phase.totals.bubble_s
+    if np.any(waited_s):
+        yield Line("pipeline_bubble", "communication", 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, waited_s, 0.0, 0.0, waited_s)
     limited_s = phase.totals.power_s
     if np.any(limited_s):
         yield Line("power_limit", "power", 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, limited_s, limited_s)

@@ -18,19 +18,24 @@ from .breakdown import DETAILS, Detail
 from .capacity import Capacity
 from .errors import LlmPerfModelError, OutOfMemoryError, RequestError
 from .estimate import Estimate
-from .listing import KINDS, listing, show_spec
+from .flags import given_to, taking
+from .listing import KINDS, listing, show_spec, spec_report
 from .report.document import FORMATS, Format, Report
 from .report.export import write_text
 from .specs.request import Request
+from .specs.sharing import Sharing
+from .specs.techniques import Techniques
 
 PROGRAM = "llm-perf-model"
 
 
+@taking(Sharing, Techniques)
 def infer(
     model: str | None = None,
     gpu: str = "a100-sxm-40gb",
     engine: str = "fastertransformer",
-    precision: str = "w16a16",
+    precision: str | None = None,
+    kv_dtype: str = "auto",
     link: str | None = None,
     tp: int = 1,
     pp: int = 1,
@@ -57,6 +62,7 @@ def infer(
     breakdown: str | None = None,
     format: str = "text",
     output: str | None = None,
+    **techniques: Any,
 ) -> Report:
     """How long one batch takes, and how much memory it needs.
 
@@ -64,12 +70,13 @@ def infer(
         model: name, alias or path of a model (`list models` shows all)
         gpu: name, alias or path of a device (`list gpus`)
         engine: name, alias or path of an engine (`list engines`)
-        precision: name, alias or path of a precision (`list precisions`)
+        precision: name, alias or path of a precision (`list precisions`; default: w16a16, or as a checkpoint is stored)
+        kv_dtype: what keys and values are stored in: auto (as the precision), fp32, fp16, bf16, fp8, int8 or fp4
         link: link between tensor-parallel ranks (default: the device's fastest that reaches them)
         tp: tensor-parallel ranks
-        pp: pipeline stages; only 1 in this version
+        pp: pipeline stages of consecutive layers, which work side by side on parts of the batch
         dp: replicas, each with a batch of its own
-        ep: expert-parallel ranks; only 1 in this version
+        ep: ranks of a stage over which whole experts are spread; the others slice each expert
         layer_split: devices that hold consecutive layers each and work one after the other
         batch_size: sequences per replica
         input_len: prompt tokens of a sequence (default: 512)
@@ -91,21 +98,26 @@ def infer(
         breakdown: ops or roles, where the time goes
         format: text, json, csv or markdown
         output: file to write instead of standard output
+        **techniques: how ranks share, and what engines do beyond one pass over a prompt and one token a step
     """
-    given = {flag: value for flag, value in locals().items() if value is not None}
+    given = given_to(locals(), "techniques")
     detail, form, path = _detail(given.pop("breakdown", None)), given.pop("format"), given.pop("output", None)
     estimate = answer(Request.of(given))
     estimate.require_feasible()
     return _finish(_with_breakdown(estimate, detail), form, path)
 
 
+@taking(Sharing, Techniques)
 def memory(
     model: str | None = None,
     gpu: str = "a100-sxm-40gb",
     engine: str = "fastertransformer",
-    precision: str = "w16a16",
+    precision: str | None = None,
+    kv_dtype: str = "auto",
     link: str | None = None,
     tp: int = 1,
+    pp: int = 1,
+    ep: int = 1,
     layer_split: int = 1,
     batch_size: int = 1,
     input_len: int | None = None,
@@ -115,6 +127,7 @@ def memory(
     pool_fraction: float | None = None,
     format: str = "text",
     output: str | None = None,
+    **techniques: Any,
 ) -> Report:
     """What fits: peak memory by part and moment, the engine's pool, largest batch, longest prompt, fewest devices.
 
@@ -122,9 +135,12 @@ def memory(
         model: name, alias or path of a model (`list models` shows all)
         gpu: name, alias or path of a device (`list gpus`)
         engine: name, alias or path of an engine (`list engines`), which says how memory is allocated
-        precision: name, alias or path of a precision (`list precisions`)
+        precision: name, alias or path of a precision (`list precisions`; default: w16a16, or as a checkpoint is stored)
+        kv_dtype: what keys and values are stored in: auto (as the precision), fp32, fp16, bf16, fp8, int8 or fp4
         link: link between tensor-parallel ranks (default: the device's fastest that reaches them)
         tp: tensor-parallel ranks
+        pp: pipeline stages of consecutive layers, which work side by side on parts of the batch
+        ep: ranks of a stage over which whole experts are spread; the others slice each expert
         layer_split: devices that hold consecutive layers each and work one after the other
         batch_size: sequences per replica
         input_len: prompt tokens of a sequence (default: 512)
@@ -134,8 +150,9 @@ def memory(
         pool_fraction: share of the device's memory that the engine takes, in place of its own setting
         format: text, json, csv or markdown
         output: file to write instead of standard output
+        **techniques: how ranks share, and what engines do beyond one pass over a prompt and one token a step
     """
-    given = {flag: value for flag, value in locals().items() if value is not None}
+    given = given_to(locals(), "techniques")
     form, path = given.pop("format"), given.pop("output", None)
     return _finish(Capacity(answer(Request.of(given))).report(), form, path)
 
@@ -255,6 +272,30 @@ def import_onnx(
     return _finish(report, format, None)
 
 
+def import_file(
+    path: str | None = None, kind: str | None = None, output: str | None = None, format: str = "text"
+) -> Report:
+    """A file of llm-analysis or aiconfigurator, or a GGUF file, as a file of this package.
+
+    Args:
+        path: model, GPU or dtype JSON of llm-analysis, system YAML of aiconfigurator, or GGUF file
+        kind: model, gpu, precision or link (default: what the file is about)
+        output: file to write
+        format: text (fields and origins), json (the file), csv or markdown
+    """
+    from .importers.foreign import import_file as imported
+    from .importers.written import data_of, text_of
+
+    if path is None or isinstance(path, bool):
+        raise RequestError("path: is missing; give a file of another tool")
+    spec = imported(str(path), _word("kind", kind))
+    report = replace(spec_report(spec), data=data_of(spec))
+    if output is not None:
+        write_text(_file("output", output), text_of(spec))
+        report = replace(report, notes=(*report.notes, f"written: {output}"))
+    return _finish(report, format, None)
+
+
 def import_hf(
     path: str | None = None, name: str | None = None, output: str | None = None, format: str = "json"
 ) -> Report:
@@ -285,6 +326,7 @@ COMMANDS: dict[str, Callable[..., Report]] = {
     "show": show,
     "validate": validate,
     "calibrate": calibrate,
+    "import_file": import_file,
     "import_onnx": import_onnx,
     "import_hf": import_hf,
 }

@@ -6,21 +6,37 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from .energy import dynamic_j, energy_j
+from .numeric import floor, maximum, minimum
 from .ops.batch import START_TOKENS, UNLIMITED, Batch
 from .ops.node import Graph, Node, running
 from .rates import Machine
-from .roofline import Run, Totals, Work, host_s_per_step, step_s, totals, walk
+from .roofline import NO_PIPELINE, Pipeline, Run, Totals, Work, host_s_per_step, step_s, totals, walk
 from .types import Num
 
 BOUNDS = ("compute", "memory", "communication", "host", "power")
 
-Sequences = tuple[Num, Num, Num]
-"""Sequences of a decode, the tokens of each that its first step finds cached, and those that an encoder has read."""
+
+class Steps(NamedTuple):
+    """Passes that differ in the cached tokens alone. Fields broadcast."""
+
+    seqs: Num
+    past: Num
+    """Tokens of a sequence that the first pass finds cached."""
+    source: Num = 0.0
+    """Tokens of a sequence that an encoder has read."""
+    new: Num = 1.0
+    """Tokens of a sequence in a pass."""
+    stride: Num = 1.0
+    """Tokens by which the cache of a sequence is longer after a pass."""
+
+    def batch(self, index: Num) -> Batch:
+        """That of one pass, from 0."""
+        return Batch.uniform(self.seqs, self.new, self.past + index * self.stride, self.source)
 
 
 @dataclass(frozen=True)
@@ -32,12 +48,13 @@ class Phase:
     runs: tuple[Run, ...]
     request_s: Num = 0.0
     encoder: Phase | None = None
-    """The pass of an encoder, which comes before."""
+    """The pass of an encoder, of the prompt or of its images, which comes before."""
+    pipeline: Pipeline = NO_PIPELINE
 
     @cached_property
     def totals(self) -> Totals:
         """FLOPs, bytes and seconds of the whole phase, for one device."""
-        own = totals(self.graph, self.machine, self.runs, self.request_s)
+        own = totals(self.graph, self.machine, self.runs, self.request_s, self.pipeline)
         if self.encoder is None:
             return own
         before = self.encoder.totals
@@ -92,10 +109,12 @@ class Phase:
         return _per(self.hbm_bytes / self.machine.peak_hbm_bytes_per_s, self.time_s)
 
     def works(self) -> Iterator[tuple[Work, ...]]:
-        """For each node, its work in every run."""
+        """For each node, its work in every run; of one device of all stages."""
         if self.encoder is not None:
             yield from self.encoder.works()
-        yield from zip(*(tuple(walk(self.graph, self.machine, run)) for run in self.runs), strict=True)
+        share = self.pipeline.share
+        for works in zip(*(tuple(walk(self.graph, self.machine, run)) for run in self.runs), strict=True):
+            yield works if self.pipeline.stages == 1.0 else tuple(work.times(share) for work in works)
 
 
 def _per(ideal_s: Num, time_s: Num) -> Num:
@@ -103,41 +122,63 @@ def _per(ideal_s: Num, time_s: Num) -> Num:
 
 
 def prefill(
-    graph: Graph, machine: Machine, batch_size: Num, input_len: Num, copies: float = 1.0, token_by_token: bool = False
+    graph: Graph,
+    machine: Machine,
+    batch_size: Num,
+    input_len: Num,
+    copies: float = 1.0,
+    token_by_token: bool = False,
+    prefix_len: Num = 0.0,
+    chunk_tokens: Num | None = None,
+    pipeline: Pipeline = NO_PIPELINE,
 ) -> Phase:
     """One pass over the prompts, each `copies` times, and what a request costs once.
 
-    An encoder passes over the prompts, each once; its decoder then over one token a copy. Token by token, the first
-    of a prompt finds an empty cache, and each other one is a decode step.
+    `prefix_len` tokens are cached before; the others take passes of at most `chunk_tokens`, or of one token by token.
+    An encoder passes over the prompts, each once; its decoder then over one token a copy.
     """
     prompt, source = decoder_lengths(graph, input_len)
-    sequences = batch_size * copies
-    first = Run.single(Batch.uniform(sequences, 1.0 if token_by_token else prompt, 0.0, source))
-    encoder = running(graph, "encoder")
+    sequences, new, encoder = batch_size * copies, prompt - prefix_len, running(graph, "encoder")
+    chunk = 1.0 if token_by_token else chunk_tokens
+    if not encoder and chunk is not None:
+        graph, each = running(graph, "always"), Steps(sequences, prefix_len, 0.0, chunk, chunk)
+        runs = tuple(_chunks(graph, machine, each, new))
+        return Phase(graph, machine, runs, machine.request_s, pipeline=pipeline)
+    first = Run.single(Batch.uniform(sequences, new, prefix_len, source))
     if not encoder:
-        others = decode(graph, machine, sequences, 1.0, prompt - 1.0).runs if token_by_token else ()
-        return Phase(running(graph, "always"), machine, (first, *others), machine.request_s)
+        return Phase(running(graph, "always"), machine, (first,), machine.request_s, pipeline=pipeline)
     alone = replace(machine, layers_host_s=machine.encoder_host_s, step_s=0.0, sequence_s=0.0)  # no step of its own
     before = Phase(encoder, alone, (Run.single(Batch.uniform(batch_size, input_len, 0.0)),))
     return Phase(running(graph, "first", "always"), machine, (first,), machine.request_s, before)
 
 
-def decode(graph: Graph, machine: Machine, batch_size: Num, input_len: Num, steps: Num) -> Phase:
+def vision(graph: Graph, machine: Machine, images: Num, patches: Num) -> Phase:
+    """One pass over the patches of images, which is no step of an engine."""
+    alone = replace(machine, layers_host_s=0.0, step_s=0.0, sequence_s=0.0)
+    return Phase(running(graph, "vision"), alone, (Run.single(Batch.uniform(images, patches, 0.0)),))
+
+
+def decode(
+    graph: Graph,
+    machine: Machine,
+    batch_size: Num,
+    input_len: Num,
+    steps: Num,
+    pipeline: Pipeline = NO_PIPELINE,
+) -> Phase:
     """`steps` passes of one token a sequence; the first finds the `input_len` tokens of the prompt cached.
 
     The decoder of an encoder-decoder finds one token, and sees those of the prompt beside its own.
 
-    No steps are no runs. Else their number depends on the kinks of the cost (a sliding window, and where the host may
-    be the limit a change of an operator's bound), never on the number of steps.
+    No steps are no runs. Else their number depends on the kinks of the cost (a sliding window, the chunks that steps
+    fill, and where the host may be the limit a change of an operator's bound), not on the number of steps.
     """
     if all(isinstance(value, float) for value in (batch_size, input_len, steps)) and steps == 0.0:
         return Phase(running(graph, "always"), machine, ())
     past, source = decoder_lengths(graph, input_len)
     graph = running(graph, "always")
-    edges: list[Num] = [0.0, *_window_edges(graph, past, steps), steps]
-    if host_s_per_step(graph, machine) is not None and not machine.synchronous:
-        edges = _split_at_bound_changes(graph, machine, (batch_size, past, source), edges)
-    return Phase(graph, machine, tuple(_runs((batch_size, past, source), edges)))
+    runs = _runs(graph, machine, Steps(batch_size, past, source), steps)
+    return Phase(graph, machine, tuple(runs), pipeline=pipeline._replace(steady=True))
 
 
 def decoder_lengths(graph: Graph, input_len: Num) -> tuple[Num, Num]:
@@ -145,19 +186,58 @@ def decoder_lengths(graph: Graph, input_len: Num) -> tuple[Num, Num]:
     return (START_TOKENS, input_len) if running(graph, "encoder") else (input_len, 0.0)
 
 
-def _runs(sequences: Sequences, edges: list[Num]) -> Iterator[Run]:
-    batch_size, past, source = sequences
+def _chunks(graph: Graph, machine: Machine, each: Steps, tokens: Num) -> Iterator[Run]:
+    r"""Whole chunks of `tokens`, as many as there are, then a pass over the rest.
+
+    A pass that finds c cached tokens costs :math:`a + b c`, so that those of whole chunks are one run, as the steps
+    of a decode are; the first one stands apart because it may find no cache to read or copy.
+    """
+    whole = floor(tokens / each.new)
+    rest = tokens - whole * each.new
+    last = Batch.uniform(each.seqs, maximum(rest, 1.0), each.past + whole * each.stride)
+    runs = (*_runs(graph, machine, each, whole, (minimum(whole, 1.0),)), Run(minimum(rest, 1.0), last, last))
+    return (run for run in runs if np.any(run.steps))
+
+
+def _runs(graph: Graph, machine: Machine, each: Steps, steps: Num, edges: tuple[Num, ...] = ()) -> Iterator[Run]:
+    """So many passes, as runs along which cost is affine: between `edges` and where a window or the host changes it."""
+    edges = (0.0, *_window_edges(graph, each, steps, edges), steps)
+    if host_s_per_step(graph, machine) is not None and not machine.synchronous:
+        edges = _split_at_bound_changes(graph, machine, each, edges)
+    return _between(each, edges)
+
+
+def _between(each: Steps, edges: tuple[Num, ...]) -> Iterator[Run]:
     for low, high in pairwise(edges):
-        first = Batch.uniform(batch_size, 1.0, past + low, source)
-        last = Batch.uniform(batch_size, 1.0, past + np.maximum(high - 1.0, low), source)
-        yield Run(high - low, first, last)
+        yield Run(high - low, each.batch(low), each.batch(np.maximum(high - 1.0, low)))
 
 
-def _window_edges(graph: Graph, past: Num, steps: Num) -> Iterator[Num]:
-    """Steps at which a window fills up: step i sees min(past + i + 1, W) tokens."""
+def _filled_tokens(graph: Graph, each: Steps, steps: Num) -> list[float]:
+    """Tokens of a sequence at which a window or a chunk of it is full."""
     windows = {node.op.attention_window for node in graph} - {UNLIMITED}
-    for window in sorted(windows):
-        yield np.clip(window - past, 0.0, steps)
+    for chunk in {node.op.attention_chunk_tokens for node in graph} - {UNLIMITED}:
+        first, last = np.min(each.past) // chunk, np.max(each.past + steps * each.stride) // chunk
+        windows |= {chunk * index for index in range(int(first) + 1, int(last) + 1)}
+    return sorted(windows)
+
+
+def _window_edges(graph: Graph, each: Steps, steps: Num, edges: tuple[Num, ...]) -> tuple[Num, ...]:
+    """`edges` with the passes at which a window fills up, as query i sees min(past + i + 1, W) tokens, or a chunk does.
+
+    Passes of several tokens have two edges for a window: before the first no query misses a token, from the second
+    on each one does.
+    """
+    windows = _filled_tokens(graph, each, steps)
+    filled = [np.clip(np.ceil((window - each.past) / each.stride), 0.0, steps) for window in windows]
+    if not edges and type(each.new) is float and each.new == 1.0:
+        return tuple(filled)
+    begun = [np.clip(np.floor((window - each.new - each.past) / each.stride) + 1.0, 0.0, steps) for window in windows]
+    return _sorted(*edges, *filled, *begun)
+
+
+def _sorted(*edges: Num) -> tuple[Num, ...]:
+    """Edges in order at every point."""
+    return tuple(np.sort(np.stack(np.broadcast_arrays(*edges)), axis=0)) if edges else ()
 
 
 def _excess_s(node: Node, machine: Machine, batch: Batch) -> Num:
@@ -166,14 +246,14 @@ def _excess_s(node: Node, machine: Machine, batch: Batch) -> Num:
     return step.compute_s - step.memory_s
 
 
-def _split_at_bound_changes(graph: Graph, machine: Machine, sequences: Sequences, edges: list[Num]) -> list[Num]:
-    """`edges` with the steps at which a growing operator turns from memory- to compute-bound or back."""
+def _split_at_bound_changes(graph: Graph, machine: Machine, each: Steps, edges: tuple[Num, ...]) -> tuple[Num, ...]:
+    """`edges` with the passes at which a growing operator turns from memory- to compute-bound or back."""
     growing = tuple(node for node in graph if node.op.grows)
     changes: list[Num] = []
-    for low, run in zip(edges, _runs(sequences, edges), strict=False):
+    for low, run in zip(edges, _between(each, edges), strict=False):
         for node in growing:
             first, last = (_excess_s(node, machine, batch) for batch in (run.first, run.last))
             slope = (last - first) / np.maximum(run.steps - 1.0, 1.0)
             crossing = np.floor(-first / np.where(slope == 0.0, 1.0, slope)) + 1.0
             changes.append(low + np.where(first * last < 0.0, crossing, 0.0))
-    return list(np.sort(np.stack(np.broadcast_arrays(*edges, *changes)), axis=0)) if changes else edges
+    return _sorted(*edges, *changes) if changes else edges

@@ -57,9 +57,12 @@ def _engine_row(spec: FileSpec) -> Row:
 
 
 def _precision_row(spec: FileSpec) -> Row:
+    """Bits a value of weights, of inputs of products and of the cache; the best unit, and that of each fallback."""
     assert isinstance(spec, PrecisionSpec)
-    stored = f"{spec.weight_bytes:g}", f"{spec.activation_bytes:g}", f"{spec.kv_bytes:g}"
-    return spec.name, *stored, spec.title
+    widths = {"": spec.weight_bytes} | {f"{word} ": own.weight_bytes for word, own in spec.own_products.items()}
+    weights = ", ".join(f"{word}{8.0 * width:.4g}" for word, width in widths.items())
+    units = " else ".join(way.gemm_peaks[0].removeprefix("tensor_") for way in (spec, *spec.fallbacks))
+    return spec.name, weights, f"{8.0 * spec.read_bytes:.4g}", f"{8.0 * spec.kv_bytes:g}", units, spec.title
 
 
 def _link_row(spec: FileSpec) -> Row:
@@ -104,7 +107,7 @@ KINDS: dict[str, tuple[type[FileSpec], Row, Callable[[FileSpec], Row]]] = {
     "networks": (NetworkSpec, ("network", "parameters", "multiply-adds", "input"), _network_row),
     "gpus": (GpuSpec, ("device", "year", "memory", "bandwidth", "16-bit tensor", "TDP"), _gpu_row),
     "engines": (EngineSpec, ("engine", "kind", "like", "records"), _engine_row),
-    "precisions": (PrecisionSpec, ("precision", "B/weight", "B/activation", "B/cached", "title"), _precision_row),
+    "precisions": (PrecisionSpec, ("precision", "weights", "inputs", "KV", "unit", "title"), _precision_row),
     "kernels": (KernelSpec, ("generation", "like", "records"), _kernel_row),
     "collectives": (CollectiveSpec, ("kind of link", "like", "records"), _collective_row),
     "powers": (PowerSpec, ("generation", "like", "records"), _power_row),
@@ -134,7 +137,11 @@ def show_spec(name: str) -> Report:
         UnknownNameError: nothing is called so.
         SpecError: a path's file is no valid spec of any kind.
     """
-    spec = _find(name)
+    return spec_report(_find(name))
+
+
+def spec_report(spec: FileSpec) -> Report:
+    """Every field of a spec, with its origin."""
     data = json.loads(spec.model_dump_json(exclude_none=True))
     rows = tuple((field, _text(value)) for field, value in _leaves(data))
     origins = tuple(
@@ -157,13 +164,14 @@ def _find(name: str) -> FileSpec:
         from .importers.onnx import import_onnx
 
         return import_onnx(name)
-    if is_path(name):
-        from .importers.huggingface.loading import import_hf, stands_for_config
-
-        if stands_for_config(name):
-            return import_hf(name)
     if word in KINDS and rest:
         return load(KINDS[word][0], rest)
+    if is_path(name):
+        from .importers.foreign import whatever
+
+        found = whatever(name)
+        if found is not None:
+            return found
     for kind, _, _ in KINDS.values():
         try:
             return load(kind, name)

@@ -106,13 +106,14 @@ def memory(a: Allocation, batch_size: Num, input_len: Num, output_len: Num) -> M
     In a search, a decode step has each sequence once for each beam; so has the prefill where prompts are repeated.
     The prefill of an encoder-decoder is the larger of the encoder's pass and the decoder's first one.
     """
+    kept, batch_size = a.layout.kept_sequences(batch_size), a.layout.pass_sequences(batch_size)
     held = a.weights_bytes + a.comm_buffer_bytes + a.graph_bytes + a.context_bytes
     prompt_len, source = (START_TOKENS, input_len) if a.encodes else (input_len, 0.0)
-    workspace_bytes = _workspace_bytes(a, batch_size * a.beams, prompt_len + output_len, source)
-    moments = _moments(a, batch_size, prompt_len, output_len, source)
+    workspace_bytes = _workspace_bytes(a, kept * a.beams, prompt_len + output_len, source)
+    moments = _moments(a, kept, batch_size, prompt_len, output_len, source)
     bytes_of: list[Num] = [kv + a.overallocation * live + logits for kv, live, logits in moments]
     index, kv, live, logits = _at_the_peak(moments, bytes_of)
-    if a.encodes:
+    if len(bytes_of) > len(MOMENTS):
         bytes_of[0] = maximum(bytes_of[0], bytes_of.pop())
     fragments = (a.overallocation - 1.0) * live
     base = held + workspace_bytes + live + fragments + logits
@@ -136,13 +137,16 @@ def memory(a: Allocation, batch_size: Num, input_len: Num, output_len: Num) -> M
 
 
 def _moments(
-    a: Allocation, batch_size: Num, prompt_len: Num, output_len: Num, source: Num
+    a: Allocation, kept: Num, batch_size: Num, prompt_len: Num, output_len: Num, source: Num
 ) -> list[tuple[Num, Num, Num]]:
-    """Cache, live tensors and logits of each of `MOMENTS`, then those of an encoder's pass over `source` tokens."""
+    """Cache, live tensors and logits of each of `MOMENTS`, then those of an encoder's pass over its tokens.
+
+    The cache is that of the `kept` sequences, the rest that of the `batch_size` of one pass.
+    """
     prompts, sequences = batch_size * (a.beams if a.beam_cache == "copied" else 1.0), batch_size * a.beams
-    kv_prefill, kv_decode = _kv_bytes(a, batch_size, prompt_len, output_len)
-    fed, past = (1.0, prompt_len - 1.0) if a.token_by_token else (prompt_len, 0.0)
-    prompt = Batch.uniform(prompts, fed, past, source)
+    kv_prefill, kv_decode = _kv_bytes(a, kept, prompt_len, output_len)
+    fed = 1.0 if a.token_by_token else minimum(maximum(prompt_len - a.prefix_len, 1.0), a.chunk_tokens)
+    prompt = Batch.uniform(prompts, fed, prompt_len - fed, source)
     step = Batch.uniform(sequences, 1.0, maximum(prompt_len + output_len - 2.0, 0.0), source)
     prefill_live, decode_live = (
         _live_bytes(a, live, pass_) for live, pass_ in (((*a.live, *a.first_live), prompt), (a.live, step))
@@ -153,10 +157,14 @@ def _moments(
     )
     before: list[tuple[Num, Num, Num]] = []
     if a.encodes:
-        source_prefill, source_decode = _source_kv_bytes(a, batch_size, source)
+        source_prefill, source_decode = _source_kv_bytes(a, kept, source)
         kv_prefill, kv_decode = kv_prefill + source_prefill, kv_decode + source_decode
         taken = kv_prefill if a.cache in {"contiguous", "paged"} else 0.0  # others hold nothing yet
         before = [(taken, _live_bytes(a, a.encoder_live, Batch.uniform(batch_size, source, 0.0)), 0.0)]
+    if a.patches:
+        patches = Batch.uniform(batch_size * a.images, a.patches, 0.0)
+        taken = kv_prefill if a.cache in {"contiguous", "paged"} else 0.0
+        before = [(taken, _worst_bytes(a.vision_live, patches), 0.0)]
     decodes = a.token_by_token | (output_len > 1.0)  # the last token of such a prompt is a decode step
     return [
         (kv_prefill, prefill_live, 0.0),
@@ -177,13 +185,19 @@ def _at_the_peak(moments: list[tuple[Num, Num, Num]], bytes_of: list[Num]) -> tu
 
 
 def _live_bytes(a: Allocation, lives: tuple[Live, ...], batch: Batch) -> Num:
-    """Tensors of the worst operator; of a pass of fixed size where the engine has one.
+    """Tensors of the worst operator; of a pass of fixed size where the engine has one, unless chunks are smaller.
 
     The decoder behind an encoder has none: it passes over one token of each sequence.
     """
     if a.pass_tokens is not None and (lives is a.encoder_live or not a.encodes):
         sequences = maximum(a.pass_sequences, 1.0)
-        batch = Batch.uniform(sequences, a.pass_tokens / sequences, 0.0)
+        tokens = minimum(a.pass_tokens, batch.seqs * a.chunk_tokens)
+        batch = Batch.uniform(sequences, tokens / sequences, 0.0)
+    return _worst_bytes(lives, batch)
+
+
+def _worst_bytes(lives: tuple[Live, ...], batch: Batch) -> Num:
+    """Tensors of the operator that needs most for them."""
     worst: Num = 0.0
     for live in lives:
         worst = maximum(worst, live.bytes(batch))
@@ -199,6 +213,16 @@ def _kv_bytes(a: Allocation, batch_size: Num, input_len: Num, output_len: Num) -
     last = maximum(input_len + output_len - 1.0, input_len)
     sequences = batch_size * a.beams
     prompts = sequences if a.beam_cache == "copied" else batch_size
+    own = sequences * a.own.bytes(input_len + output_len)
+    grown = _grown_bytes(a, batch_size, (input_len, output_len, last), (prompts, sequences))
+    return grown[0] + own, grown[1] + own
+
+
+def _grown_bytes(
+    a: Allocation, batch_size: Num, lengths: tuple[Num, Num, Num], counts: tuple[Num, Num]
+) -> tuple[Num, Num]:
+    """What the tokens of all sequences add, during the prefill and in the last decode step."""
+    (input_len, output_len, last), (prompts, sequences) = lengths, counts
     match a.cache:
         case "contiguous":
             whole = sequences * (input_len + output_len) * a.kv_token_bytes
@@ -245,11 +269,17 @@ def _source_kv_bytes(a: Allocation, batch_size: Num, source: Num) -> tuple[Num, 
 
 
 def _paged_tokens(a: Allocation, batch_size: Num, input_len: Num, output_len: Num) -> Num:
-    """Tokens of whole blocks: of each sequence, or of prompts that beams share and the outputs of each beam."""
+    """Tokens of whole blocks: of each sequence, or of prompts that beams share and the outputs of each beam.
+
+    Whole blocks of a prefix are there once for all sequences.
+    """
+    prefix = np.floor(a.prefix_len / a.block_tokens)
     if a.beams == 1.0 or a.beam_cache != "shared":
-        return batch_size * a.beams * ceil((input_len + output_len) / a.block_tokens) * a.block_tokens
-    blocks = ceil(input_len / a.block_tokens) + a.beams * ceil(output_len / a.block_tokens)
-    return batch_size * blocks * a.block_tokens
+        sequences, blocks = batch_size * a.beams, ceil((input_len + output_len) / a.block_tokens)
+    else:
+        blocks = ceil(input_len / a.block_tokens) + a.beams * ceil(output_len / a.block_tokens)
+        sequences = batch_size
+    return (sequences * blocks - (sequences - 1.0) * prefix) * a.block_tokens
 
 
 def _tensors(a: Allocation, tokens: Num, token_bytes: float | None = None) -> Num:
@@ -279,8 +309,9 @@ def _pool(a: Allocation, base: Num, context: Num, source: Num) -> Pool:
     An encoder's `source` tokens take blocks of the same size, as many as their bytes need.
     """
     pool_bytes = (a.limit_bytes - base) * (a.pool_fraction if a.pool_of_free else 1.0)
-    per_token = a.kv_token_bytes * (2.0 if a.cache == "concatenated" else 1.0)
-    tokens = maximum(pool_bytes, 0.0) / per_token if per_token else np.inf
+    per_token = a.kv_token_bytes * (2.0 if a.cache == "concatenated" else 1.0) + a.own.bytes(context) / context
+    caches = np.any(per_token > 0.0)
+    tokens = maximum(pool_bytes, 0.0) / per_token if caches else np.inf
     blocks = np.floor(tokens / a.block_tokens)
-    beside = ceil(source / a.block_tokens) * (a.source_token_bytes / per_token) if per_token else 0.0
+    beside = ceil(source / a.block_tokens) * (a.source_token_bytes / per_token) if caches else 0.0
     return Pool(pool_bytes, tokens, blocks, np.floor(blocks / (ceil(context / a.block_tokens) + beside)))

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
+from .case import Case
 from .estimate import Estimate
 from .generate import Phase
 from .report.document import Report, Table
@@ -50,7 +51,8 @@ def made_by(e: Estimate) -> str:
 
 
 def _split(layout: LayoutSpec) -> str:
-    shares = {"tp": layout.tp, "dp": layout.dp, "layer split": layout.layer_split}
+    words = ("tp", "cp", "attention_dp", "ep", "pp", "layer_split", "dp", "nodes")
+    shares = {word.replace("_", " "): getattr(layout, word) or 1 for word in words}
     return " (" + ", ".join(f"{name} {ranks}" for name, ranks in shares.items() if ranks > 1) + ")"
 
 
@@ -106,6 +108,8 @@ def _notes(e: Estimate) -> tuple[str, ...]:
         f"{verdict}; largest batch {span(e.max_batch_size, _count)}",
         f"{span(e.throughput_tokens_per_s, lambda v: decimal(v, ''))} {made}s/s",
     ]
+    if e.case.running != e.case.precision:
+        notes.append(_widened(e.case))
     if np.any(e.extrapolated):
         notes.append(f"beyond the model's {e.case.model.max_positions} positions")
     notes += _bases(e)
@@ -129,6 +133,16 @@ def _energy_and_cost(e: Estimate) -> Table:
             rows.append((f"a kilowatt-hour (PUE {e.cost.price.pue:g})", dollars(e.cost.price.usd_per_kwh)))
         rows.append((f"a device for an hour ({e.cost.price.origin})", dollars(e.cost.price.usd_per_gpu_hour)))
     return Table(("energy and cost", ""), tuple(rows))
+
+
+def _widened(case: Case) -> str:
+    """How a device runs a precision for which it has no unit."""
+    running = (case.running, *case.running.own_products.values())
+    units = dict.fromkeys(next(p for p in way.gemm_peaks if p in case.gpu.peak_flops_per_s) for way in running)
+    return (
+        f"{case.gpu.name} has no unit as narrow as {case.precision.name}: weights are widened on the way in, "
+        f"products run on {' and '.join(units)}"
+    )
 
 
 def _bases(e: Estimate) -> Iterator[str]:

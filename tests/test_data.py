@@ -314,8 +314,8 @@ def test_a_precision_runs_on_some_device(name: str) -> None:
 def test_a_precision_stores_between_half_a_byte_and_eight(name: str) -> None:
     p = load(PrecisionSpec, name)
     for stored in (p.weight_bytes, p.activation_bytes, p.kv_bytes, p.read_bytes, p.wide_bytes):
-        assert 0.5 <= stored <= 8.0
-    assert p.weight_bytes <= p.wide_bytes
+        assert 0.3 <= stored <= 8.0
+    assert p.weight_bytes <= p.wide_bytes and p.table_bytes <= p.wide_bytes
     assert p.read_bytes <= p.activation_bytes
 
 
@@ -323,15 +323,15 @@ def test_a_precision_stores_between_half_a_byte_and_eight(name: str) -> None:
 def test_a_scheme_is_that_of_the_widths(name: str) -> None:
     """Plain products have equal operands; weights alone are narrow, or inputs too, of a tensor unit as narrow."""
     p = load(PrecisionSpec, name)
-    narrow_weights, narrow_inputs = p.weight_bytes < p.wide_bytes, p.read_bytes < p.activation_bytes
+    narrow_weights, narrow_inputs = p.weight_bytes < p.activation_bytes, p.read_bytes < p.activation_bytes
     assert narrow_weights == (p.scheme != "plain")
-    assert narrow_inputs == (p.scheme in {"int8", "fp8", "fp8_block"}) == bool(p.wide_gemm_peaks)
+    assert narrow_inputs == (p.scheme in {"int8", "fp8", "fp8_block", "fp4"}) == bool(p.wide_gemm_peaks)
     assert not p.narrowing_pass or narrow_inputs
-    eighths = {"int8_weights": 8, "int4_weights": 4, "int8": 8, "fp8": 8, "fp8_block": 8}.get(p.scheme)
-    if eighths is not None:
-        assert p.weight_bytes == pytest.approx(eighths / 8.0, rel=0.05)
+    bits = {"int8_weights": 8, "int4_weights": 4, "int8": 8, "fp8": 8, "fp8_weights": 8, "fp4_weights": 4, "fp4": 4}
+    if p.scheme != "plain" and p.offered_to != ("local",) and not name.startswith("w4a8"):
+        assert p.weight_bytes == pytest.approx(bits[p.scheme.removesuffix("_block")] / 8.0, rel=0.16)
     for peak in p.gemm_peaks if narrow_inputs else ():
-        assert peak.endswith(p.scheme.removesuffix("_block"))
+        assert p.scheme.removesuffix("_block") in peak
 
 
 def test_every_scheme_has_a_precision() -> None:
@@ -444,7 +444,8 @@ def test_kernels_of_a_generation_are_plausible(name: str) -> None:
     assert kernels.attention.key_rows in (16, 32, 64, 128, 256, 512)
     assert 0.3 <= kernels.attention.compute_efficiency <= 1.0
     assert 0.3 <= kernels.attention.memory_efficiency <= 1.0
-    assert set(kernels.experts.compute_efficiency) >= {"plain"}
+    assert 0.2 <= kernels.experts.load_ratio <= 2.0
+    assert 0.3 <= kernels.experts.memory_efficiency <= 1.0
     assert kernels.elementwise.gathered_values_per_cycle <= 64.0
 
 

@@ -43,16 +43,25 @@ def scores(
         return Node("attention", "attention", written, kernels=SLOW_ATTENTION_KERNELS + biased, rate="slow_attention")
     match engine.attention:
         case "fused" | "fused_masked":
-            window = float((own and own.window_tokens) or math.inf)
             all_pairs = engine.attention == "fused_masked" or not causal
-            fused = FusedAttention(*sizes, window, all_pairs, causal, biased, *extras)
-            return Node("attention", "attention", fused)
+            fused = FusedAttention(*sizes, _window(spec), all_pairs, causal, biased, *extras)
+            chunk = float((own and own.chunk_tokens) or math.inf)
+            rolling = engine.window_cache and bool(own and own.window_tokens)
+            return Node("attention", "attention", replace(fused, chunk_tokens=chunk, rolling=rolling))
         case "materialised":
             softmax = engine.passes.get("softmax") or Passes(tensors=2.0, kernels=1.0)
             written = replace(written, softmax_tensors=softmax.tensors)
             return Node("attention", "attention", written, kernels=2.0 + softmax.kernels + biased)  # and two products
         case never:
             assert_never(never)
+
+
+def _window(spec: GroupedQueryAttention | CrossAttention) -> float:
+    """Tokens that a query sees: those of its window, and as many as an indexer picks."""
+    if isinstance(spec, CrossAttention):
+        return math.inf
+    picked = spec.indexer.tokens if spec.indexer else math.inf
+    return float(min(spec.window_tokens or math.inf, picked))
 
 
 def attention(parts: Parts, spec: GroupedQueryAttention) -> Iterator[Node]:
@@ -111,7 +120,7 @@ def indexer(parts: Parts, spec: Indexer, query_rank: float, ratio: float = 1.0) 
         norm = Elementwise(dim, 2.0, p.activation_bytes, weights=2.0 * dim, weight_bytes=p.wide_bytes)
         yield Node("index_norm", "attention", norm)
     yield from parts.projection("index_weights", hidden, heads, bias=False)
-    scored = IndexScores(heads, dim, parts.precision.read_bytes, INDEX_BYTES, ratio=ratio)
+    scored = IndexScores(heads, dim, parts.precision.read_bytes, INDEX_BYTES, entry_tokens=ratio)
     yield Node("index_scores", "attention", scored)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from ..ops.collective import AllReduce
 from ..ops.elementwise import Elementwise
@@ -14,7 +15,7 @@ from .parts import FLOAT32_BYTES, Parts
 WRITE_AND_READ, RECALL = 2.0, 1.0
 """Products of a state's size for each token: its update and its result; what it recalls before it is corrected."""
 
-MAMBA_CHUNK, HEAD_CHUNK, DELTA_CHUNK, DECAY_CHUNK = 1.0, 256.0, 64.0, 256.0
+MAMBA_CHUNK, HEAD_CHUNK, DELTA_CHUNK, DECAY_CHUNK = 0.0, 256.0, 64.0, 256.0
 """Tokens of a chunk in a pass over many: Mamba scans token by token, Mamba-2's published chunk is 256, the delta rule's
 kernels take 64, lightning attention's 256."""
 
@@ -30,14 +31,15 @@ def selective_state(parts: Parts, spec: SelectiveState) -> Iterator[Node]:
     yield _convolution(parts, inner, spec.conv_window, spec.conv_bias)
     yield from parts.projection("state_vectors", inner, brought, bias=False)
     if parts.tp > 1:
-        reduced = AllReduce(brought, parts.tp, parts.precision.activation_bytes)
+        reduced = AllReduce(brought, parts.tp, parts.precision.activation_bytes, parts.split.tp_nodes)
         yield Node("state_all_reduce", "communication", reduced)
     if spec.inner_norms:
         yield _norm(parts, "state_norms", brought, brought)
     yield from parts.projection("state_steps", steps, inner, bias=True)
     weights = inner * (state + 1.0)  # decays, and what passes beside the state
     width = 4.0 * inner + 2.0 * state
-    yield _update(parts, (inner, state, 1.0), WRITE_AND_READ, MAMBA_CHUNK, width, weights)
+    update = _update(parts, (inner, state, 1.0), WRITE_AND_READ, MAMBA_CHUNK, width, weights)
+    yield replace(update, rate="elementwise")  # a scan has no products for tensor units
     yield from parts.projection("attention_out", inner, hidden, spec.bias)
 
 

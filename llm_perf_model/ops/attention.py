@@ -15,13 +15,17 @@ from .batch import UNLIMITED, Batch, Group
 class FusedAttention(AbstractOp):
     r"""softmax(QK^T)V in one kernel that never writes the scores [1]_.
 
-    .. math:: F = 2 P h (d + v),\quad Q = T h (d + v)\,b_a + (K + T) h_{kv} (d + v)\,b_{kv} + \beta P h\,b_a
+    .. math:: F = 2 P h (d + v),\quad Q = T h (d + v)\,b_a + (K + T) h_{kv} w\,b_{kv} + \beta P h\,b_a
 
     with P causal query-key pairs, T new tokens, K cached tokens read, h heads of d values in a key and v in a value
-    (`value_dim`, 0 where it is d), :math:`h_{kv}` key heads; the T new keys and values are also written, unless they
-    are `borrowed` from another layer. `all_pairs` are computed where nothing is
-    masked (an encoder) or the kernel takes a mask instead of skipping pairs. Keys outlive the pass where
-    they are `cached`. :math:`\beta` is 1 where a bias of each score is read (`biased`).
+    (`value_dim`, 0 where it is d), :math:`h_{kv}` key heads whose keys and values are :math:`w = d + v` values, or
+    w = d where a value is the first v of its key (`joined`). The T new ones are also written, unless they are
+    `borrowed` from another layer. `all_pairs` are computed where nothing is masked (an encoder) or the kernel takes a
+    mask instead of skipping pairs. Keys outlive the pass where they are `cached`; where the cache is `rolling` only
+    those of the window do. :math:`\beta` is 1 where a bias of each score is read (`biased`).
+
+    Queries see a `window`, or the tokens of their chunk of the sequence (`chunk_tokens`); where `entry_tokens` are one
+    entry of a compressed past, they see the entries of it, and a window is a number of entries.
 
     .. [1] T. Dao et al., "FlashAttention", arXiv:2205.14135.
     """
@@ -42,6 +46,10 @@ class FusedAttention(AbstractOp):
     borrowed: bool = False
     sinks: bool = False
     """Whether each head has a learned score that takes its share."""
+    joined: bool = False
+    rolling: bool = False
+    chunk_tokens: float = UNLIMITED
+    entry_tokens: float = 1.0
 
     @property
     def parameters(self) -> float:
@@ -53,30 +61,59 @@ class FusedAttention(AbstractOp):
 
     @property
     def width(self) -> float:
-        """Values of a key and a value of one head."""
+        """Values of a key and a value of one head, as they are multiplied."""
         return self.head_dim + (self.value_dim or self.head_dim)
 
     @property
+    def token_bytes(self) -> float:
+        """Bytes of the keys and values of one token."""
+        width = self.head_dim if self.joined else self.width
+        return self.kv_heads * width * self.kv_bytes / self.entry_tokens
+
+    @property
     def kv_bytes_per_token(self) -> float:
-        return (self.cached and not self.borrowed) * self.kv_heads * self.width * self.kv_bytes
+        return (self.cached and not self.borrowed and not self.rolling) * self.token_bytes
+
+    @property
+    def rolling_bytes_per_token(self) -> float:
+        return (self.cached and not self.borrowed and self.rolling) * self.token_bytes
 
     @property
     def attention_window(self) -> float:
-        return self.window
+        return self.window * self.entry_tokens
+
+    @property
+    def attention_chunk_tokens(self) -> float:
+        return self.chunk_tokens
+
+    def pairs(self, group: Group) -> Num:
+        """Query-key pairs of one sequence."""
+        if self.all_pairs:
+            return group.new * (group.past + group.new)
+        if self.chunk_tokens != UNLIMITED:
+            return group.chunk_pairs(self.chunk_tokens)
+        return group.causal_pairs(self.window * self.entry_tokens) / self.entry_tokens
+
+    def keys(self, group: Group) -> Num:
+        """Keys that at least one query of a sequence sees."""
+        if self.chunk_tokens != UNLIMITED:
+            return group.chunk_keys(self.chunk_tokens)
+        return group.keys(self.window * self.entry_tokens) / self.entry_tokens
 
     def mean_keys(self, group: Group) -> Num:
         """Keys that a query sees on average."""
-        return group.keys() if self.all_pairs else group.causal_pairs(self.window) / group.new
+        return group.keys() if self.all_pairs else self.pairs(group) / group.new
 
     def cost(self, batch: Batch) -> Cost:
-        width = self.heads * self.width
-        pairs = batch.all_pairs() if self.all_pairs else batch.causal_pairs(self.window)
-        tokens = batch.kv_tokens(self.window) + (0.0 if self.borrowed else batch.tokens)
+        pairs = sum(g.seqs * self.pairs(g) for g in batch.groups)
+        read = sum(g.seqs * self.keys(g) for g in batch.groups) * self.entry_tokens
+        written = 0.0 if self.borrowed else batch.tokens
+        values = batch.tokens * self.heads * self.width + self.biased * pairs * self.heads
         return Cost(
-            flops=2.0 * pairs * width,
+            flops=2.0 * pairs * self.heads * self.width,
             weight_bytes=self.stored_weight_bytes,
-            activation_bytes=(batch.tokens * width + self.biased * pairs * self.heads) * self.activation_bytes,
-            kv_bytes=tokens * self.kv_heads * self.width * self.kv_bytes,
+            activation_bytes=values * self.activation_bytes,
+            kv_bytes=(read + written) * self.token_bytes,
         )
 
     @property

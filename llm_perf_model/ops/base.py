@@ -11,6 +11,7 @@ from .batch import UNLIMITED, Batch
 Kind = Literal[
     "gemm",
     "wide_gemm",
+    "attention_gemm",
     "convolution",
     "expert_gemm",
     "attention",
@@ -19,6 +20,7 @@ Kind = Literal[
     "concat",
     "all_reduce",
     "collective",
+    "all_to_all",
     "transfer",
     "staged",
 ]
@@ -28,7 +30,8 @@ Kind = Literal[
 class Cost(NamedTuple):
     """Work of one operator on one device. Fields broadcast together.
 
-    A collective sends `comm_bytes` from each rank in `comm_steps` dependent steps.
+    A collective sends `comm_bytes` from each rank in `comm_steps` dependent steps inside a node, and `network_bytes`
+    in `network_steps` between nodes.
     """
 
     flops: Num = 0.0
@@ -37,6 +40,13 @@ class Cost(NamedTuple):
     kv_bytes: Num = 0.0
     comm_bytes: Num = 0.0
     comm_steps: Num = 0.0
+    network_bytes: Num = 0.0
+    network_steps: Num = 0.0
+
+    @property
+    def sent_bytes(self) -> Num:
+        """Bytes that the device sends, inside its node and to others."""
+        return self.comm_bytes + self.network_bytes
 
     @property
     def hbm_bytes(self) -> Num:
@@ -109,13 +119,23 @@ class AbstractOp(abc.ABC):
         return 0.0
 
     @property
-    def state_bytes_per_sequence(self) -> float:
+    def rolling_bytes_per_token(self) -> float:
+        """Bytes that each token of the last `attention_window` ones keeps in a cache of those alone."""
+        return 0.0
+
+    @property
+    def sequence_bytes(self) -> float:
         """Bytes that each sequence keeps, however long it is."""
         return 0.0
 
     @property
     def attention_window(self) -> float:
         """Tokens that a query sees at most."""
+        return UNLIMITED
+
+    @property
+    def attention_chunk_tokens(self) -> float:
+        """Tokens of a chunk of the sequence, beyond which no query sees."""
         return UNLIMITED
 
     def kernel(self, batch: Batch) -> tuple[AbstractOp, Batch]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..numeric import maximum
+from ..numeric import floor, maximum
 from ..types import Num
 
 UNLIMITED = float("inf")
@@ -42,9 +42,20 @@ class Group:
             return self.past + self.new
         return np.minimum(self.past + self.new, window + self.new - 1.0)
 
-    def chosen_keys(self, chosen: float = UNLIMITED) -> Num:
-        r"""Keys that are seen at most where each query picks its own, :math:`\min(p + n, n W)`."""
-        return self.past + self.new if chosen == UNLIMITED else np.minimum(self.past + self.new, self.new * chosen)
+    def chunk_pairs(self, chunk: float) -> Num:
+        r"""Query-key pairs of one sequence in chunks of C tokens, :math:`\sum_{i=p}^{p+n-1} (i \bmod C) + 1`."""
+        return _pairs_in_chunks(self.past + self.new, chunk) - _pairs_in_chunks(self.past, chunk)
+
+    def chunk_keys(self, chunk: float) -> Num:
+        r"""Keys that at least one query of a sequence sees: from the first one's chunk on."""
+        return self.past + self.new - chunk * floor(self.past / chunk)
+
+
+def _pairs_in_chunks(tokens: Num, chunk: float) -> Num:
+    """Pairs of the first tokens of a sequence."""
+    whole = floor(tokens / chunk)
+    rest = tokens - whole * chunk
+    return whole * (chunk * (chunk + 1.0) / 2.0) + rest * (rest + 1.0) / 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +80,10 @@ class Batch:
     def uniform(cls, seqs: Num, new: Num, past: Num, source: Num = 0.0) -> Batch:
         """`seqs` equal sequences."""
         return cls((Group(seqs, new, past, source),), seqs, seqs * new)
+
+    def times(self, share: float) -> Batch:
+        """A share of the sequences, or a multiple of them."""
+        return Batch.of(replace(g, seqs=share * g.seqs) for g in self.groups)
 
     def of_source(self) -> Batch:
         """The tokens that an encoder has read for these sequences, as a pass of their own."""

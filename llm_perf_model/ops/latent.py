@@ -7,6 +7,7 @@ from typing import ClassVar, final
 
 from ..numeric import where
 from ..types import Mask, Num
+from .attention import FusedAttention
 from .base import AbstractOp, Cost, Kind, Live, Product
 from .batch import UNLIMITED, Batch, Group
 
@@ -80,13 +81,13 @@ def is_absorbed(group: Group, absorbed_tokens: float) -> bool | Mask:
 class LatentScores(AbstractOp):
     r"""Attention of h heads whose tokens are cached as r latent values and d turned ones that all heads share [1]_.
 
-    .. math:: F = 2 P h (n + d + v),\quad Q = T h (n + d + v)\,b_a + K (h (n + v) + d)\,b_a + T (r + d)\,b_{kv}
+    Over keys of n + d and values of v values that are made of the latent ones, or (groups of up to `absorbed_tokens`
+    new tokens a sequence) over the latent values themselves, as one key head whose values are the first r of a key:
 
-    over keys of n + d values and values of v made of the latent ones, and absorbed (`absorbed_tokens`):
+    .. math:: F = 2 P h (n + d + v)\quad\text{or}\quad F = 2 P h (2 r + d)
 
-    .. math:: F = 2 P h (2 r + d),\quad Q = T h (2 r + d)\,b_a + (K + T) (r + d)\,b_{kv}
-
-    with P causal query-key pairs, T new tokens and K cached ones after the pass. A query sees at most `chosen` tokens.
+    with P causal query-key pairs; both are the kernel of `FusedAttention`. A token adds r + d values to the cache, on
+    every rank. A query sees at most `chosen_tokens`.
 
     .. [1] DeepSeek-AI, "DeepSeek-V2", arXiv:2405.04434, section 2.1.
     """
@@ -102,7 +103,7 @@ class LatentScores(AbstractOp):
     activation_bytes: float
     kv_bytes: float
     absorbed_tokens: float
-    chosen: float = UNLIMITED
+    chosen_tokens: float = UNLIMITED
 
     @property
     def kv_bytes_per_token(self) -> float:
@@ -110,32 +111,35 @@ class LatentScores(AbstractOp):
 
     @property
     def attention_window(self) -> float:
-        return self.chosen
+        return self.chosen_tokens
+
+    @property
+    def absorbed(self) -> FusedAttention:
+        """Attention over the latent values."""
+        sizes = (self.heads, 1.0, self.kv_rank + self.rope_dim, self.activation_bytes, self.kv_bytes)
+        return FusedAttention(*sizes, self.chosen_tokens, value_dim=self.kv_rank, joined=True)
+
+    @property
+    def made(self) -> FusedAttention:
+        """Attention over keys and values that are made for this pass."""
+        width, activation_bytes = self.nope_dim + self.rope_dim, self.activation_bytes
+        sizes = (self.heads, self.heads, width, activation_bytes, activation_bytes)
+        return FusedAttention(*sizes, self.chosen_tokens, value_dim=self.value_dim)
 
     def cost(self, batch: Batch) -> Cost:
-        flops: Num = 0.0
-        activations: Num = 0.0
-        kept: Num = 0.0
-        made = self.nope_dim + self.rope_dim + self.value_dim
-        latent = 2.0 * self.kv_rank + self.rope_dim
-        keys_width = self.heads * (self.nope_dim + self.value_dim) + self.rope_dim
-        for g in batch.groups:
-            absorbed, keys = is_absorbed(g, self.absorbed_tokens), g.chosen_keys(self.chosen)
-            width = where(absorbed, latent, made)
-            flops = flops + 2.0 * g.seqs * g.causal_pairs(self.chosen) * self.heads * width
-            read = where(absorbed, 0.0, keys * keys_width)
-            activations = activations + g.seqs * (g.new * self.heads * width + read)
-            kept = kept + g.seqs * (g.new + where(absorbed, keys, 0.0))
-        return Cost(
-            flops=flops,
-            activation_bytes=activations * self.activation_bytes,
-            kv_bytes=kept * self.kv_bytes_per_token,
-        )
+        return Cost(*(sum(parts) for parts in zip(*map(self._cost, batch.groups), strict=True)))
+
+    def _cost(self, group: Group) -> Cost:
+        """Work of one group, in its form."""
+        absorbed, alone = is_absorbed(group, self.absorbed_tokens), Batch.of((group,))
+        made = self.made.cost(alone)
+        made = made._replace(kv_bytes=made.kv_bytes + alone.tokens * self.kv_bytes_per_token)
+        return Cost(*(where(absorbed, a, b) for a, b in zip(self.absorbed.cost(alone), made, strict=True)))
 
     @property
     def live(self) -> Live:
-        width = self.heads * (self.nope_dim + self.rope_dim + self.value_dim)
-        return Live((width + self.kv_rank + self.rope_dim) * self.activation_bytes)
+        """Of the form that long passes take."""
+        return (self.absorbed if self.absorbed_tokens == UNLIMITED else self.made).live
 
 
 @final
@@ -143,9 +147,10 @@ class LatentScores(AbstractOp):
 class IndexScores(AbstractOp):
     r"""Scores by which a small attention picks the tokens that the large one sees [1]_.
 
-    .. math:: F = 2 P h d,\quad Q = T h d\,b_a + (K / c + T) d\,b_{kv} + P b_s
+    .. math:: F = 2 P h d,\quad Q = T h d\,b_a + (K + T) d\,b_{kv} / c + 2 P b_s
 
-    with P pairs of a query and one of the cached entries, of which there is one for c tokens, h heads and d values.
+    with P pairs of a query and one of the cached entries, of which there is one for c tokens, h heads of d values and
+    scores of :math:`b_s` bytes that are written and read. Scores are made piece by piece: few of them are alive.
 
     .. [1] DeepSeek-AI, "DeepSeek-V3.2", arXiv:2512.02556, section 2.1.
     """
@@ -158,15 +163,15 @@ class IndexScores(AbstractOp):
     activation_bytes: float
     kv_bytes: float
     score_bytes: float = 4.0
-    ratio: float = 1.0
+    entry_tokens: float = 1.0
     """Tokens of an entry."""
 
     @property
     def kv_bytes_per_token(self) -> float:
-        return self.head_dim * self.kv_bytes / self.ratio
+        return self.head_dim * self.kv_bytes / self.entry_tokens
 
     def cost(self, batch: Batch) -> Cost:
-        pairs = batch.causal_pairs() / self.ratio
+        pairs = batch.causal_pairs() / self.entry_tokens
         queries = batch.tokens * self.heads * self.head_dim * self.activation_bytes
         return Cost(
             flops=2.0 * pairs * self.heads * self.head_dim,
@@ -177,4 +182,4 @@ class IndexScores(AbstractOp):
     @property
     def live(self) -> Live:
         width = (self.heads + 1.0) * self.head_dim
-        return Live(width * self.activation_bytes, pair_bytes=self.score_bytes / self.ratio)
+        return Live(width * self.activation_bytes)

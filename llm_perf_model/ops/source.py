@@ -29,7 +29,7 @@ class SourceAttention(AbstractOp):
 
     @property
     def source_kv_bytes_per_token(self) -> float:
-        return 2.0 * self.inner.kv_heads * self.inner.head_dim * self.inner.kv_bytes
+        return self.inner.kv_heads * self.inner.width * self.inner.kv_bytes
 
     def kernel(self, batch: Batch) -> tuple[AbstractOp, Batch]:
         return self.inner, batch.across()
@@ -40,7 +40,7 @@ class SourceAttention(AbstractOp):
 
     @property
     def live(self) -> Live:
-        width = 2.0 * self.inner.heads * self.inner.head_dim
+        width = self.inner.heads * self.inner.width
         return Live(width * self.inner.activation_bytes, source_pair_bytes=self.inner.live.pair_bytes)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -18,6 +19,7 @@ from .engine import EngineSpec
 from .gpu import GpuSpec
 from .kernels import KernelSpec
 from .link import LinkSpec
+from .mixer import MIXERS
 from .model import ModelSpec
 from .network import NetworkSpec
 from .power import PowerSpec
@@ -41,6 +43,9 @@ FOLDERS: dict[type[FileSpec], tuple[str, str]] = {
     TariffSpec: ("tariff", "tariff_configs"),
 }
 """Kind of spec -> the word for it and its folder."""
+
+FILE_ENDINGS = (".json", ".onnx", ".gguf", ".yaml", ".yml")
+"""Ends of names that stand for files."""
 
 LONGEST_NAME = 200
 _PACKAGE = Path(__file__).resolve().parents[1]
@@ -83,8 +88,8 @@ def load(kind: type[S], name: str) -> S:
 
 
 def is_path(name: str) -> bool:
-    """Whether a name stands for a file: it ends in .json or .onnx, or starts as a path does, or as one at the hub."""
-    return name.endswith((".json", ".onnx")) or name.startswith(("/", "./", "../", "~", "hf:"))
+    """Whether a name stands for a file: it ends as one, or starts as a path does, or as one at the hub."""
+    return name.endswith(FILE_ENDINGS) or name.startswith(("/", "./", "../", "~", "hf:"))
 
 
 def parse(kind: type[S], data: bytes, where: str) -> S:
@@ -186,12 +191,19 @@ def _report(kind: type[FileSpec], error: ValidationError, where: str) -> str:
     for problem in problems:
         if problem["type"] == "too_short" and any(_is_inside(other["loc"], problem["loc"]) for other in problems):
             continue  # it is short because the items inside it are wrong
-        field = ".".join(str(part) for part in problem["loc"])
+        field = ".".join(_written(problem["loc"]))
         for line in problem["msg"].removeprefix(_SELF_CHECK).splitlines():
             hint = _near_field(kind, problem["loc"]) if problem["type"] == "extra_forbidden" else ""
             lines.append(f"  {field}: {line}{hint}" if field else f"  {line}")
     count = "1 problem" if len(lines) == 1 else f"{len(lines)} problems"
     return f"{where}: {count} in this {FOLDERS[kind][0]} file\n" + "\n".join(lines)
+
+
+def _written(path: tuple[int | str, ...]) -> Iterator[str]:
+    """The parts of a path that a file holds: a kind of mixer is none of them."""
+    for before, part in zip(("", *path), path, strict=False):
+        if before not in {"attention", "beside_attention"} or part not in MIXERS:
+            yield str(part)
 
 
 def _is_inside(path: tuple[int | str, ...], whole: tuple[int | str, ...]) -> bool:

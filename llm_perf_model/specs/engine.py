@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from .base import CoefficientSpec, Count, Efficiency, NonNegative, Positive, Spec
+from .base import CoefficientSpec, Count, Efficiency, EngineKind, NonNegative, Positive, Spec
 from .ffn import Activation
 from .kernels import KernelRates
 
@@ -15,7 +15,6 @@ Fusion = Literal["bias", "residual_norm", "activation", "batch_norm", "relu", "p
 """What rides on a neighbouring kernel: a product's bias; a sum on the norm after it; norms, activations and sums on the
 product before them, or batch norms (folded into its filters) and rectifiers alone, or (pointwise) all on each other;
 the rotation of keys and queries."""
-EngineKind = Literal["ideal", "fused", "eager", "serving", "local"]
 LogitsKind = Literal["activations", "float32", "model"]
 """A tensor of logits: as wide as the activations, 32 bits, or as the model's reference implementation has it."""
 
@@ -119,6 +118,8 @@ class EngineSpec(CoefficientSpec):
     overallocation: Annotated[float, Field(ge=1)] | None = None
     """Bytes that the allocator holds for each byte of live activations; None: no more than those."""
     cache: Cache = "contiguous"
+    window_cache: bool = False
+    """Whether layers whose queries see a window keep only its tokens."""
     beams: BeamCache = "own"
     block_tokens: Count | None = None
     """Tokens of a block of a paged cache."""

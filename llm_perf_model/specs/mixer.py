@@ -147,5 +147,8 @@ Mixer = Annotated[
 ]
 """What mixes the tokens of a sequence."""
 
+MIXERS = frozenset({"gqa", "mla", "compressed", "mamba", "mamba2", "delta_net", "linear", "short_conv"})
+"""Their kinds."""
+
 State = SelectiveState | HeadState | DeltaState | DecayState | ShortConvolution
 """Mixers whose memory of a sequence does not grow with it."""

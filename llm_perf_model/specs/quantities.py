@@ -22,6 +22,11 @@ def _whole(value: object) -> Num:
     return _checked(value, "a whole number of at least 1", lambda x: (x >= 1.0) & (x <= MOST) & (x == np.floor(x)))
 
 
+def _natural(value: object) -> Num:
+    """A whole number of at least 0, or an array of them."""
+    return _checked(value, "a whole number of at least 0", lambda x: (x >= 0.0) & (x <= MOST) & (x == np.floor(x)))
+
+
 def _fraction(value: object) -> Num:
     """A number above 0 and up to 1, or an array of them."""
     return _checked(value, "a number above 0 and at most 1", lambda x: (x > 0.0) & (x <= 1.0))
@@ -31,6 +36,13 @@ def _single(value: object) -> int:
     """One whole number of at least 1."""
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST_RANKS:
         raise ValueError(f"is {shortened(value)}; must be a whole number of at least 1")
+    return value
+
+
+def _flag(value: object) -> bool:
+    """Yes or no."""
+    if not isinstance(value, bool):
+        raise ValueError(f"is {shortened(value)}; must be true or false")
     return value
 
 
@@ -74,9 +86,13 @@ def _number(bounds: dict[str, object]) -> WithJsonSchema:
 
 
 Whole = Annotated[Num, PlainValidator(_whole), _one_or_many({"type": "integer", "minimum": 1, "maximum": int(MOST)})]
+Natural = Annotated[
+    Num, PlainValidator(_natural), _one_or_many({"type": "integer", "minimum": 0, "maximum": int(MOST)})
+]
 Fraction = Annotated[
     Num, PlainValidator(_fraction), _one_or_many({"type": "number", "exclusiveMinimum": 0, "maximum": 1})
 ]
+Flag = Annotated[bool, PlainValidator(_flag), WithJsonSchema({"type": "boolean"})]
 Single = Annotated[int, PlainValidator(_single)]
 Amount = Annotated[
     float, PlainValidator(_scalar("a number of at least 0", lambda x: x >= 0.0)), _number({"minimum": 0})

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal, Self, get_args
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, PlainValidator, ValidationError, WithJsonSchema, model_validator
+from pydantic import BaseModel, PlainValidator, ValidationError, WithJsonSchema, model_validator
 
 from ..errors import RequestError
 from .base import FileSpec
@@ -16,27 +16,14 @@ from .engine import EngineSpec
 from .gpu import GpuSpec
 from .link import LinkSpec
 from .model import ModelSpec
+from .named import named as _named
 from .network import NetworkSpec
-from .precision import PrecisionSpec
+from .precision import CACHE_FORMATS, CacheFormat, PrecisionSpec
 from .price import PriceSpec, TariffSpec
 from .quantities import Amount, Fraction, Overhead, Share, Single, Watts, Whole, shortened
+from .sharing import Sharing
+from .techniques import TOKENS, Techniques
 from .workload import WorkloadSpec
-
-
-def _named(*kinds: type[FileSpec]) -> PlainValidator:
-    """Accepts a spec of the kinds, or text; a command line turns the name `70` into a number."""
-
-    def check(value: object) -> object:
-        if isinstance(value, (*kinds, str)):
-            return value
-        if value is True:
-            raise ValueError("is given without a value; give a name, an alias or a path to a JSON file")
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            return str(value)
-        raise ValueError(f"is {shortened(value)}; must be a name, a path to a JSON file or a spec")
-
-    return PlainValidator(check)
-
 
 LEVELS: Final = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 """Levels of intervals: how often a measurement lies inside."""
@@ -70,6 +57,13 @@ def _convention(value: object) -> object:
     raise ValueError(f"is {shortened(value)}; must be {' or '.join(CONVENTIONS)}")
 
 
+def _cache_format(value: object) -> object:
+    """One of the formats of cached keys and values."""
+    if value in CACHE_FORMATS:
+        return value
+    raise ValueError(f"is {shortened(value)}; must be one of {', '.join(CACHE_FORMATS)}")
+
+
 def _words(known: tuple[str, ...]) -> WithJsonSchema:
     return WithJsonSchema({"enum": list(known)})
 
@@ -81,18 +75,19 @@ def _level(value: object) -> float:
     raise ValueError(f"is {shortened(value)}; must be one of {', '.join(map(str, LEVELS))}")
 
 
-class Request(BaseModel):
+class Request(Techniques, Sharing):
     """One estimate's request. Names may be catalogue names, aliases, paths or specs.
 
-    `batch_size`, `input_len`, `output_len` and the efficiencies take arrays that broadcast together.
+    `batch_size`, `input_len`, `output_len`, the efficiencies and numbers of techniques take arrays that broadcast
+    together.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
     model: Annotated[ModelSpec | NetworkSpec | str, _named(ModelSpec, NetworkSpec)]
     gpu: Annotated[GpuSpec | str, _named(GpuSpec)] = "a100-sxm-40gb"
     engine: Annotated[EngineSpec | str, _named(EngineSpec)] = "fastertransformer"
     precision: Annotated[PrecisionSpec | str, _named(PrecisionSpec)] = "w16a16"
+    kv_dtype: Annotated[CacheFormat, PlainValidator(_cache_format), _words(CACHE_FORMATS)] = "auto"
+    """What keys and values are stored in; auto: what the precision states."""
     link: Annotated[LinkSpec | str, _named(LinkSpec)] | None = None
     tp: Single = 1
     pp: Single = 1
@@ -145,8 +140,7 @@ class Request(BaseModel):
 
     @model_validator(mode="after")
     def _axes_broadcast(self) -> Self:
-        axes = ("batch_size", "input_len", "output_len", "flops_efficiency", "hbm_memory_efficiency")
-        shapes = {axis: np.shape(getattr(self, axis)) for axis in axes if isinstance(getattr(self, axis), np.ndarray)}
+        shapes = {axis: value.shape for axis, value in self.__dict__.items() if isinstance(value, np.ndarray)}
         try:
             np.broadcast_shapes(*shapes.values())
         except ValueError:
@@ -156,13 +150,19 @@ class Request(BaseModel):
 
     def plain(self) -> dict[str, Any]:
         """Its fields as text, numbers and lists: specs by their names."""
-        fields = {field: _plain(getattr(self, field)) for field in type(self).model_fields}
-        return fields | {field: _whole(fields[field]) for field in WorkloadSpec.model_fields}
+        fields = {field: _plain(getattr(self, field)) for field in _own_first(type(self))}
+        counts = (*WorkloadSpec.model_fields, *TOKENS)
+        return fields | {field: _whole(fields[field]) for field in counts if fields[field] is not None}
 
     @property
     def workload(self) -> WorkloadSpec:
         """Sequences and their lengths."""
         return WorkloadSpec(batch_size=self.batch_size, input_len=self.input_len, output_len=self.output_len)
+
+
+def _own_first(kind: type[Request]) -> list[str]:
+    """Fields of a request, those of techniques last."""
+    return sorted(kind.model_fields, key=lambda field: field in Techniques.model_fields)
 
 
 def _plain(value: Any) -> Any:

@@ -47,7 +47,7 @@ def model_of(config: Mapping[str, Any], name: str, title: str, where: str) -> Mo
         if "tied" in outer.names:
             text = replace(text, values={**text.values, "tied": outer.get("tied")})
     try:
-        model = _spec(text, name, title, _head(config, text), _seen(config, kind, text, outer, where))
+        model = _spec(text, name, title, _head(config, text, kind), _seen(config, kind, text, outer, where))
     except ValidationError as error:
         problem = error.errors()[0]
         field = ".".join(str(part) for part in problem["loc"])
@@ -113,11 +113,14 @@ def _seen(config: Mapping[str, Any], kind: Family, text: Words, outer: Words, wh
     return vision(words_of(inner, eye, f"{where}: vision_config"), text.need("hidden"), outer)
 
 
-def _head(config: Mapping[str, Any], words: Words) -> Any:
+def _head(config: Mapping[str, Any], words: Words, kind: Family) -> Any:
     """What reads the last hidden states."""
-    classes = config.get("architectures") or [""]
     plain = words.text("head") or "lm"
-    return "none" if plain == "lm" and isinstance(classes[0], str) and WITHOUT_HEAD.search(classes[0]) else plain
+    if plain != "lm" or words.whole("encoder_layers") is not None:
+        return plain
+    classes = config.get("architectures") or [""]
+    architecture = classes[0] if isinstance(classes[0], str) else ""
+    return "none" if architecture not in kind.architectures and WITHOUT_HEAD.search(architecture) else "lm"
 
 
 def _spec(words: Words, name: str, title: str, head: Any, seen: Vision | None) -> ModelSpec:

@@ -32,14 +32,14 @@ class Layer(NamedTuple):
 
 def layers(words: Words) -> list[Layer]:
     """The layers of a stack in their order."""
-    count = words.need("layer_count")
-    single = _single_blocks(words, count)
+    single = _single_blocks(words)
     if single is not None:
         return single
+    count = words.need("layer_count")
     return [Layer(mixer, ffn) for mixer, ffn in zip(_mixers(words, count), _feeds(words, count), strict=True)]
 
 
-def _single_blocks(words: Words, count: int) -> list[Layer] | None:
+def _single_blocks(words: Words) -> list[Layer] | None:
     """Layers that hold one block each, where a pattern says which; None: layers are not so."""
     told = words.items("single")
     if told is not None:
@@ -51,7 +51,8 @@ def _single_blocks(words: Words, count: int) -> list[Layer] | None:
     if pattern is None:
         return None
     kinds = [_kind(words, "pattern" if words.text("pattern") else "mixer_types", item) for item in pattern]
-    if len(kinds) != count and words.whole("layer_count") and words.text("pattern"):
+    count = words.whole("layer_count")
+    if count not in (None, len(kinds)) and words.text("pattern"):
         raise words.fail("pattern", f"names {len(kinds)} layers, but {words.named('layer_count')} is {count}")
     return [Layer(None, kind) if kind in FEEDS else Layer(kind, None) for kind in kinds]
 

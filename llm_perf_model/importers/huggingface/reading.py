@@ -18,10 +18,11 @@ HERE = Path(__file__).resolve().parent
 
 TEXT_PARTS = ("text_config", "llm_config", "language_config", "thinker_config")
 """Fields that hold the config of a language model inside that of a larger one, the outermost last."""
-ASIDE = frozenset({*TEXT_PARTS, "vision_config", "quantization_config", "compression_config"})
+BY_LAYER = "per_layer_config"
+ASIDE = frozenset({*TEXT_PARTS, BY_LAYER, "vision_config", "quantization_config", "compression_config"})
 """Fields that are read on their own."""
 
-_SIZES = re.compile(r"ratio|mult|expan|factor|frac|spars|rank|dim|width|size|layers?|heads?")
+_SIZES = re.compile(r"ratio|mult|expan|factor|frac|spars|rank|dim|width|size|layers?(?!norm)|heads?")
 """Names of fractions that may be sizes, not scales of values."""
 _OFF = (None, False, 0, "", "none", "None")
 
@@ -34,6 +35,8 @@ class Family:
     defaults: Mapping[str, Any]
     names: Mapping[str, str | None]
     """Field -> word; None: it changes no arithmetic."""
+    architectures: frozenset[str]
+    """Classes of its models that score words, whatever their names say."""
     text: str | None
     """The family of the language model inside, where its own config does not say."""
     vision: str | None
@@ -147,6 +150,7 @@ def family(name: str) -> Family | None:
         name=name,
         defaults={**(base.defaults if base else {}), **entry.get("defaults", {})},
         names={**(base.names if base else {}), **entry.get("names", {})},
+        architectures=frozenset(entry.get("architectures", ())),
         text=entry.get("text", base.text if base else None),
         vision=entry.get("vision", base.vision if base else None),
         refused=entry.get("refused"),
@@ -189,7 +193,24 @@ def words_of(config: Mapping[str, Any], kind: Family, where: str) -> Words:
                 )
         elif word not in names or (place < places[word] and value is not None) or values[word] is None:
             values[word], names[word], places[word] = value, field, place
-    return Words(where, kind.name, settled(values), names)
+    return Words(where, kind.name, settled(values | _of_layers(config, kind, values, where)), names)
+
+
+def _of_layers(config: Mapping[str, Any], kind: Family, values: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Values with one for each layer, where a config lists what differs in some of them."""
+    told = config.get(BY_LAYER)
+    count = values.get("layer_count")
+    if not isinstance(told, dict) or not isinstance(count, int):
+        return {}
+    lists: dict[str, list[Any]] = {}
+    for index, fields in told.items():
+        for field, value in fields.items():
+            word, unknown = _word_of(field, kind)
+            if word is None and unknown:
+                raise SpecError(f"{where}: {BY_LAYER}: field '{field}' = {shortened(value)} is not known")
+            if word is not None:
+                lists.setdefault(word, [values.get(word)] * count)[int(index)] = value
+    return lists
 
 
 def _flat(config: Mapping[str, Any], kind: Family) -> Iterator[tuple[str, Any]]:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+COMPRESSED = ("compressed_sparse_attention", "heavily_compressed_attention")
+"""Kinds of layers that compress the past a little and much."""
+
 
 def settled(values: Mapping[str, Any]) -> dict[str, Any]:
     """Values with what a word for several things at once says about each of them."""
@@ -15,7 +18,16 @@ def settled(values: Mapping[str, Any]) -> dict[str, Any]:
         said |= {"attention_bias": said["bias"], "ffn_bias": said["bias"]}
     if said.get("linear_bias") is not None:
         said |= {"out_bias": said["linear_bias"], "ffn_bias": said["linear_bias"]}
-    return said | _of_heads(said) | _of_norms(said) | _of_feeds(said)
+    return said | _of_ratios(said) | _of_heads(said) | _of_norms(said) | _of_feeds(said)
+
+
+def _of_ratios(said: Mapping[str, Any]) -> dict[str, Any]:
+    """How much each layer compresses the past, where a config says it by the kinds of layers."""
+    kinds = said.get("mixer_types")
+    if "rate_low" not in said or not isinstance(kinds, list):
+        return {}
+    ratios = {COMPRESSED[0]: said["rate_low"], COMPRESSED[1]: said["rate_high"]}
+    return {"mixer_types": None, "ratios": [ratios.get(kind, 0) for kind in kinds]}
 
 
 def _of_heads(said: Mapping[str, Any]) -> dict[str, Any]:

@@ -24,6 +24,7 @@ def groups(words: Words, crossed: bool = False) -> tuple[LayerGroup, ...]:
     """The layers of a stack, equal ones together; the order of groups does not change the work."""
     words = _of_blocks(words)
     stacked = layers(words)
+    words = replace(words, values={**words.values, "layer_count": len(stacked)})
     lists = _by_layer(words, len(stacked))
     counted: dict[Hashable, list[int]] = {}
     for index, layer in enumerate(stacked):

@@ -18,7 +18,7 @@ def vision(words: Words, text_hidden: int, outer: Words) -> Vision:
     taps = words.items("taps") or ()
     return Vision(
         hidden=hidden,
-        patch=words.need("patch"),
+        patch=_patch(words),
         channels=words.whole("channels") or 3,
         frames=words.whole("frames") or 1,
         position_rows=_rows(words),
@@ -37,6 +37,14 @@ def vision(words: Words, text_hidden: int, outer: Words) -> Vision:
     )
 
 
+def _patch(words: Words) -> int:
+    """Height and width of a patch, which some configs tell apart."""
+    sides = words.get("patch")
+    if isinstance(sides, list) and len(set(sides)) == 1:
+        return int(sides[0])
+    return words.need("patch")
+
+
 def norm_of(words: Words) -> Norm:
     """How layers are normalised."""
     return "layernorm" if words.text("norm") == "layernorm" else "rmsnorm"
@@ -52,7 +60,11 @@ def _layers(words: Words, hidden: int, heads: int) -> tuple[LayerGroup, ...]:
         qk_norm=words.flag("qk_norm") and ("whole" if words.text("qk_norm_of") == "whole" else True),
     )
     fed = feed_forward(words, "dense", 0)
-    return (LayerGroup(count=words.need("layer_count"), attention=attention, ffn=fed, norms=words.whole("norms") or 2),)
+    norms = words.whole("norms") or 2
+    stacked = LayerGroup(count=words.need("layer_count"), attention=attention, ffn=fed, norms=norms)
+    if not words.flag("pooling_layer"):
+        return (stacked,)
+    return stacked, LayerGroup(count=1, attention=attention, ffn=fed, norms=1)  # a query that pools the patches
 
 
 def _rows(words: Words) -> int | None:
@@ -66,7 +78,7 @@ def _rows(words: Words) -> int | None:
     sides = sides if isinstance(sides, list) else [sides, sides]
     if not all(isinstance(side, int) for side in sides):
         raise words.fail("image_size", f"is {sides!r}; must be a whole number")
-    return int(math.prod(side // words.need("patch") for side in sides))
+    return int(math.prod(side // _patch(words) for side in sides))
 
 
 def _projector(words: Words, outer: Words, hidden: int, merge: int, text_hidden: int) -> tuple[int, ...]:
@@ -74,4 +86,4 @@ def _projector(words: Words, outer: Words, hidden: int, merge: int, text_hidden:
     joined = hidden if words.text("merging") == "mean" else hidden * merge**2
     sizes = {"joined": joined, "hidden": hidden, "text": words.whole("out") or text_hidden}
     listed = words.items("projector") or outer.items("projector") or ["text"]
-    return tuple(sizes[name] if name in sizes else words.need(name) for name in listed)
+    return tuple(sizes.get(name) or words.whole(name) or outer.need(name) for name in listed)
