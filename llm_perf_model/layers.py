@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from math import prod
@@ -46,6 +47,8 @@ from .specs.network import NetworkSpec
 from .specs.precision import PrecisionSpec
 
 ONE_PASS = Passes(tensors=2.0, kernels=1.0)
+OFFSET_WIDTH = 512
+"""Values inside the network that makes biases of offsets (Swin Transformer V2, arXiv:2111.09883, section 3.3)."""
 
 
 def build_network(network: NetworkSpec, engine: EngineSpec, precision: PrecisionSpec, shape: Shape) -> Graph:
@@ -225,7 +228,7 @@ class _Builder:
         mixed = scores(self.engine, self.precision, spec, heads, heads, causal=False, biased=added)
         wide, narrow = (Dense(kind="linear", features=n * width, bias=layer.bias) for n in (3, 1))
         if added:
-            yield self._pass("relative_positions", 0.0, 0.0, "attention", float(layer.relative_weights))
+            yield self._pass("relative_positions", 0.0, 0.0, "attention", float(_relative_weights(layer, seen)))
         for node in self._dense("qkv", shape, wide):
             yield replace(node, role="attention", steps=float(steps))
         yield replace(mixed, role="attention", steps=float(seen))
@@ -312,3 +315,10 @@ class _Builder:
 def _width(shape: Shape) -> float:
     """Channels of a map, or features."""
     return float(shape[0] if len(shape) == 3 else shape[-1])
+
+
+def _relative_weights(layer: Attention, seen: int) -> int:
+    """Weights of what scores gain by the offset of two steps in a window of `seen` steps."""
+    if layer.relative_positions == "network":
+        return OFFSET_WIDTH * (2 + 1 + layer.heads) + layer.heads  # two coordinates, a bias, heads; a scale a head
+    return (2 * math.isqrt(seen) - 1) ** 2 * layer.heads

@@ -18,9 +18,6 @@ Pointwise = Literal[
     "mish",
 ]  # fmt: skip
 
-_DISTANCE_WIDTH = 512
-"""Values inside the small network of distances (Z. Liu et al., Swin Transformer V2, arXiv:2111.09883, section 3.3)."""
-
 
 def _form(value: object) -> str:
     if not isinstance(value, tuple | list):
@@ -265,17 +262,6 @@ class Attention(Spec):
         if self.relative_positions and self.window is None:
             raise ValueError("relative_positions are those of a window: give its side")
         return self
-
-    @property
-    def relative_weights(self) -> int:
-        """Weights of what a score gains."""
-        match self.relative_positions:
-            case "table":
-                return (2 * (self.window or 0) - 1) ** 2 * self.heads
-            case "network":
-                return _DISTANCE_WIDTH * (2 + 1 + self.heads) + self.heads
-            case _:
-                return 0
 
     def shape(self, given: Shape) -> Shape:
         """Shape of the output."""
