@@ -201,9 +201,9 @@ def _as_stored(request: Request) -> Request:
     model = request.model
     if "precision" in request.model_fields_set or not isinstance(model, str) or not is_path(model):
         return request
-    from .importers.foreign import stores_weights
+    from .importers.foreign import states_precision
 
-    return request.model_copy(update={"precision": model}) if stores_weights(model) else request
+    return request.model_copy(update={"precision": model}) if states_precision(model) else request
 
 
 def _case(request: Request) -> Case:
