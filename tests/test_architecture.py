@@ -192,8 +192,9 @@ def test_rooms_of_libraries_exist() -> None:
 # Vocabulary.
 
 _GENERIC = """
-ada attention base cache cnn code coder cpu custom dynamic eager encoder fast fcn forward fused generic gpu hf inference
-int8 large llm lstm medium mha mini mqa neo pro server serving small test
+a16 ada attention base cache cnn code coder command cpu custom dynamic eager encoder fast fcn forward fused generic gpu
+hf inference int8 large linear llm lstm mamba mamba2 medium mha micro mini moe mqa neo next open pro server serving
+small super test text tiny
 """
 GENERIC = set(_GENERIC.split())
 """Words in catalogue names that name no product."""
