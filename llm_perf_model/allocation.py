@@ -29,11 +29,11 @@ class Buffer(NamedTuple):
     It is meant for `max_tokens` of each sequence, or for those of the request where they are more.
     """
 
-    token_bytes: float
-    held_bytes: float
+    token_bytes: Num
+    held_bytes: Num
     max_tokens: float
     spare_bytes: float
-    cache_bytes: float = 0.0
+    cache_bytes: Num = 0.0
     """Of what it holds, the cache; 0 where the engine keeps it elsewhere."""
 
 
@@ -41,7 +41,7 @@ class Rolling(NamedTuple):
     """A cache of the last `window` tokens of a sequence, with bytes for each."""
 
     window: float
-    token_bytes: float
+    token_bytes: Num
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +55,8 @@ class Allocation:
     in the decoder's first one only.
     """
 
-    weights_bytes: float
-    kv_token_bytes: float
+    weights_bytes: Num
+    kv_token_bytes: Num
     rolling: tuple[Rolling, ...]
     """Caches that keep the last tokens of a sequence alone."""
     state_bytes: float
@@ -67,7 +67,7 @@ class Allocation:
     beam_cache: BeamCache
     cache_tensors: float
     block_tokens: float
-    source_token_bytes: float
+    source_token_bytes: Num
     live: tuple[Live, ...]
     encoder_live: tuple[Live, ...]
     first_live: tuple[Live, ...]
@@ -88,6 +88,8 @@ class Allocation:
     """Tokens of each prompt that are cached before the prefill; sequences share their whole blocks."""
     chunk_tokens: Num = float("inf")
     """Most tokens of a sequence that a pass of the prefill takes."""
+    step_tokens: Num = 1.0
+    """Tokens of a sequence in a decode step: more than one where guesses are verified."""
 
     @property
     def encodes(self) -> bool:

@@ -260,6 +260,8 @@ def connection(gpu: GpuSpec, tp: int, link: LinkSpec | None) -> Connection | Non
     if tp == 1:
         return None
     fabric = gpu.scale_up
+    if link is not None and link.storage:
+        raise InfeasibleError(f"link = {link.name}: a drive joins no devices; name a fabric, a bus or a network")
     if link is not None:
         return _joined(link, fabric.links if fabric is not None and fabric.link == link.name else 1)
     if fabric is not None and tp <= fabric.ranks:

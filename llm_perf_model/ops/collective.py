@@ -95,3 +95,23 @@ class Transfer(AbstractOp):
     def _payload_bytes(self, batch: Batch) -> Num:
         mask = batch.all_pairs() if self.with_mask else 0.0
         return (batch.tokens * self.width + mask) * self.activation_bytes
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class CacheTransfer(AbstractOp):
+    """A prompt's cache on its way to other devices: so many bytes a token and a sequence, those cached before too."""
+
+    kind: ClassVar[Kind] = "transfer"
+    grows: ClassVar[bool] = True
+
+    token_bytes: float
+    sequence_bytes: float
+
+    def cost(self, batch: Batch) -> Cost:
+        cached = batch.kv_tokens() * self.token_bytes + batch.seqs * self.sequence_bytes
+        return Cost(comm_bytes=cached, comm_steps=1.0)
+
+    @property
+    def live(self) -> Live:
+        return Live()
