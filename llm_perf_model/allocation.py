@@ -19,6 +19,8 @@ from .specs.network import NetworkSpec
 from .specs.precision import PrecisionSpec
 from .types import Num
 
+ALONE = LayoutSpec()
+
 CACHE_TENSORS_PER_LAYER = 2.0
 """Keys and values."""
 
@@ -84,6 +86,8 @@ class Allocation:
     pool_fraction: float
     pool_of_free: bool
     capacity_bytes: Num
+    layout: LayoutSpec = ALONE
+    """How many of a replica's sequences a rank keeps, and how many it passes over at a time."""
     prefix_len: Num = 0.0
     """Tokens of each prompt that are cached before the prefill; sequences share their whole blocks."""
     chunk_tokens: Num = float("inf")
@@ -115,7 +119,7 @@ def allocation(
     """How the engine allocates the memory of one device of the layout."""
     layers = model.layer_count
     cache, generates = engine.cache_of(model.position), isinstance(model, ModelSpec)
-    share = _largest_stage(layers, layout.layer_split) / layers
+    share = layout.fullest_share(layers)
     kept_bytes = 0.0 if cache == "none" else kv_bytes_per_token(graph) * share
     return Allocation(
         weights_bytes=_weights_bytes(graph, share) + share * parameters(graph) * (precision.kept_weight_bytes or 0.0),
@@ -137,12 +141,13 @@ def allocation(
         pass_tokens=float(engine.pass_tokens) if engine.pass_tokens and generates else None,
         pass_sequences=float(engine.pass_sequences or 0) if generates else 0.0,
         buffer=_buffer(model, engine, precision, kept_bytes) if isinstance(model, ModelSpec) else None,
-        comm_buffer_bytes=(collectives.buffer_bytes or 0.0) if collectives is not None and layout.tp > 1 else 0.0,
+        comm_buffer_bytes=(collectives.buffer_bytes or 0.0) if collectives and layout.layer_split == 1 else 0.0,
         graph_bytes=engine.graph_bytes or 0.0,
         context_bytes=engine.context_bytes,
         pool_fraction=engine.pool_fraction or 1.0,
         pool_of_free=engine.pool_of == "free",
         capacity_bytes=gpu.capacity_bytes,
+        layout=layout,
     )
 
 
@@ -161,24 +166,14 @@ def _source_token_bytes(graph: Graph) -> float:
     return sum(node.count * node.op.source_kv_bytes_per_token for node in graph)
 
 
-def _largest_stage(layers: int, stages: int) -> int:
-    """Layers of the fullest stage."""
-    return -(-layers // stages)
-
-
 def _weights_bytes(graph: Graph, share: float) -> float:
     """A stage's share of the layers, with the embedding or the head where stages hold them apart."""
     if share == 1.0:
         return weights_bytes(graph)
-    ends = {"embedding": 0.0, "head": 0.0}
-    inner = 0.0
+    held = {"first": 0.0, "layers": 0.0, "last": 0.0}
     for node in kept(graph):
-        stored = node.weights_bytes
-        if node.role in ends:
-            ends[node.role] += stored
-        else:
-            inner += stored
-    return share * inner + max(ends.values())
+        held[node.place] += node.weights_bytes
+    return share * held["layers"] + max(held["first"], held["last"])
 
 
 def _buffer(model: ModelSpec, engine: EngineSpec, precision: PrecisionSpec, cached: float) -> Buffer | None:

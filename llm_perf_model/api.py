@@ -15,6 +15,7 @@ from .errors import InfeasibleError, SpecError, UnknownNameError
 from .estimate import Estimate
 from .generate import decode, prefill
 from .rates import with_efficiencies, with_power_limit
+from .roofline import Pipeline
 from .sizing import shortfall
 from .specs.base import FileSpec
 from .specs.catalog import is_path, load, names
@@ -34,6 +35,7 @@ from .specs.request import Request
 from .specs.workload import WorkloadSpec
 from .summary import summary
 from .techniques import equipped
+from .types import Num
 
 S = TypeVar("S", bound=FileSpec)
 
@@ -79,7 +81,11 @@ def answer(request: Request, case: Case | None = None) -> Estimate:
         price_of(request, case.gpu.name)  # names are wrong now, not when the cost is read
     workload = _workload(request, case.model)
     prompts = request.num_beams if case.engine.beams == "copied" else 1
-    batch_size, input_len, output_len = workload.batch_size, workload.input_len, workload.output_len
+    layout, input_len, output_len = case.layout, workload.input_len, workload.output_len
+    _check_shares(layout, workload.batch_size)
+    batch_size = layout.pass_sequences(workload.batch_size)
+    fullest = layout.fullest_share(case.model.layer_count)
+    pipeline = Pipeline(float(layout.pp), layout.parts(workload.batch_size), fullest)
     return Estimate(
         case=case,
         machine=machine,
@@ -94,8 +100,9 @@ def answer(request: Request, case: Case | None = None) -> Estimate:
             case.allocation.token_by_token,
             request.prefix_len,
             request.prefill_chunk,
+            pipeline,
         ),
-        decode=decode(case.graph, machine, batch_size * request.num_beams, input_len, output_len - 1.0),
+        decode=decode(case.graph, machine, batch_size * request.num_beams, input_len, output_len - 1.0, pipeline),
         describe=summary,
         explain=shortfall,
     )
@@ -170,19 +177,20 @@ def tariffs() -> tuple[str, ...]:
     return names(TariffSpec)
 
 
-_UNMODELLED = {
-    "pp": "pipeline stages are not modelled",
-    "ep": "expert parallelism is not modelled",
-}
-"""Fields of a request that only 1 is an answer to."""
-
-
 def _layout(request: Request) -> LayoutSpec:
-    for field, reason in _UNMODELLED.items():
-        value = getattr(request, field)
-        if value != 1:
-            raise InfeasibleError(f"{field} = {value}: {reason} in this version; only {field} = 1 is answered")
-    return LayoutSpec(tp=request.tp, dp=request.dp, layer_split=request.layer_split)
+    return LayoutSpec(**{field: getattr(request, field) for field in LayoutSpec.model_fields})
+
+
+def _check_shares(layout: LayoutSpec, batch_size: Num) -> None:
+    """Refuse batches with too few sequences for all that share them."""
+    least, fewest = layout.attention_dp * (layout.micro_batches or 1), float(np.min(batch_size))
+    if fewest < least:
+        words = " x ".join(
+            f"{word} = {count}"
+            for word, count in (("attention_dp", layout.attention_dp), ("micro_batches", layout.micro_batches or 1))
+            if count > 1
+        )
+        raise InfeasibleError(f"batch_size = {fewest:.0f} is less than {words}: give at least {least}")
 
 
 def _case(request: Request) -> Case:
@@ -190,11 +198,11 @@ def _case(request: Request) -> Case:
     engine = request.engine
     if request.pool_fraction is not None:
         engine = _spec(EngineSpec, engine).model_copy(update={"pool_fraction": request.pool_fraction})
-    parts = (request.model, request.gpu, engine, request.precision, request.link)
-    layout = _layout(request)
+    parts = (request.model, request.gpu, engine, request.precision, request.link, request.network)
+    rest = (request.oversubscription, _layout(request), request.num_beams, request.input_shape)
     if all(part is None or (isinstance(part, str) and not is_path(part)) for part in parts):
-        return _named_case(*parts, layout, request.num_beams, request.input_shape)
-    return _make(*parts, layout, request.num_beams, request.input_shape)
+        return _named_case(*parts, *rest)
+    return _make(*parts, *rest)
 
 
 def _make(
@@ -203,6 +211,8 @@ def _make(
     engine: str | EngineSpec,
     precision: str | PrecisionSpec,
     link: str | LinkSpec | None,
+    network: str | LinkSpec | None,
+    oversubscription: float,
     layout: LayoutSpec,
     beams: int,
     input_shape: Shape | None,
@@ -213,10 +223,16 @@ def _make(
         _spec(EngineSpec, engine),
         _spec(PrecisionSpec, precision),
         layout,
-        None if link is None else _spec(LinkSpec, link),
+        _link(link),
         beams,
         input_shape,
+        _link(network),
+        oversubscription,
     )
+
+
+def _link(value: str | LinkSpec | None) -> LinkSpec | None:
+    return None if value is None else _spec(LinkSpec, value)
 
 
 def _model_of(value: str | AnyModel, input_shape: Shape | None) -> AnyModel:

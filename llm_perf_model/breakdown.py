@@ -38,7 +38,7 @@ class Line(NamedTuple):
 
 
 def lines(phase: Phase) -> Iterator[Line]:
-    """A line for each operator, then those of the host, its link and a power limit where they delay the device."""
+    """A line for each operator, then those of the host, its link, other stages and a power limit where they delay."""
     for works in phase.works():
         node = works[0].node
         costs, timings = [work.cost for work in works], [work.timing for work in works]
@@ -48,7 +48,7 @@ def lines(phase: Phase) -> Iterator[Line]:
             node.count,
             sum(c.flops for c in costs),
             sum(c.hbm_bytes for c in costs),
-            sum(c.comm_bytes for c in costs),
+            sum(c.sent_bytes for c in costs),
             sum(t.compute_bound_s for t in timings),
             sum(t.memory_bound_s for t in timings),
             sum(t.comm_s for t in timings),
@@ -63,6 +63,9 @@ def lines(phase: Phase) -> Iterator[Line]:
     if np.any(streamed_bytes):
         work = (0.0, 0.0, streamed_bytes, 0.0, 0.0, waited_s, 0.0, 0.0, waited_s)
         yield Line("host_link_wait", "communication", 1.0, *work)
+    waited_s = phase.totals.bubble_s
+    if np.any(waited_s):
+        yield Line("pipeline_bubble", "communication", 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, waited_s, 0.0, 0.0, waited_s)
     limited_s = phase.totals.power_s
     if np.any(limited_s):
         yield Line("power_limit", "power", 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, limited_s, limited_s)

@@ -23,12 +23,13 @@ from .listing import KINDS, listing, show_spec
 from .report.document import FORMATS, Format, Report
 from .report.export import write_text
 from .specs.request import Request
+from .specs.sharing import Sharing
 from .specs.techniques import Techniques
 
 PROGRAM = "llm-perf-model"
 
 
-@taking(Techniques)
+@taking(Sharing, Techniques)
 def infer(
     model: str | None = None,
     gpu: str = "a100-sxm-40gb",
@@ -71,9 +72,9 @@ def infer(
         precision: name, alias or path of a precision (`list precisions`)
         link: link between tensor-parallel ranks (default: the device's fastest that reaches them)
         tp: tensor-parallel ranks
-        pp: pipeline stages; only 1 in this version
+        pp: pipeline stages of consecutive layers, which work side by side on parts of the batch
         dp: replicas, each with a batch of its own
-        ep: expert-parallel ranks; only 1 in this version
+        ep: ranks of a stage over which whole experts are spread; the others slice each expert
         layer_split: devices that hold consecutive layers each and work one after the other
         batch_size: sequences per replica
         input_len: prompt tokens of a sequence (default: 512)
@@ -95,7 +96,7 @@ def infer(
         breakdown: ops or roles, where the time goes
         format: text, json, csv or markdown
         output: file to write instead of standard output
-        **techniques: what engines do beyond one pass over a prompt and one token a step
+        **techniques: how ranks share, and what engines do beyond one pass over a prompt and one token a step
     """
     given = given_to(locals(), "techniques")
     detail, form, path = _detail(given.pop("breakdown", None)), given.pop("format"), given.pop("output", None)
@@ -104,7 +105,7 @@ def infer(
     return _finish(_with_breakdown(estimate, detail), form, path)
 
 
-@taking(Techniques)
+@taking(Sharing, Techniques)
 def memory(
     model: str | None = None,
     gpu: str = "a100-sxm-40gb",
@@ -112,6 +113,8 @@ def memory(
     precision: str = "w16a16",
     link: str | None = None,
     tp: int = 1,
+    pp: int = 1,
+    ep: int = 1,
     layer_split: int = 1,
     batch_size: int = 1,
     input_len: int | None = None,
@@ -132,6 +135,8 @@ def memory(
         precision: name, alias or path of a precision (`list precisions`)
         link: link between tensor-parallel ranks (default: the device's fastest that reaches them)
         tp: tensor-parallel ranks
+        pp: pipeline stages of consecutive layers, which work side by side on parts of the batch
+        ep: ranks of a stage over which whole experts are spread; the others slice each expert
         layer_split: devices that hold consecutive layers each and work one after the other
         batch_size: sequences per replica
         input_len: prompt tokens of a sequence (default: 512)
@@ -141,7 +146,7 @@ def memory(
         pool_fraction: share of the device's memory that the engine takes, in place of its own setting
         format: text, json, csv or markdown
         output: file to write instead of standard output
-        **techniques: what engines do beyond one pass over a prompt and one token a step
+        **techniques: how ranks share, and what engines do beyond one pass over a prompt and one token a step
     """
     given = given_to(locals(), "techniques")
     form, path = given.pop("format"), given.pop("output", None)

@@ -6,29 +6,39 @@ from typing import cast
 
 import numpy as np
 
-from .numeric import minimum
+from .numeric import maximum, minimum
 from .ops.base import Cost, Kind
 from .rates import Exchange, Machine, OneKernel
 from .types import Num
 
-EXCHANGES = frozenset({"all_reduce", "collective", "transfer", "staged"})
+EXCHANGES = frozenset({"all_reduce", "collective", "all_to_all", "transfer", "staged"})
 """Kinds of operators that are exchanges."""
 
 
 def exchange_s(kind: Kind, cost: Cost, m: Machine) -> Num:
     """Seconds of one exchange, starts included; 0 for other operators."""
+    if kind not in EXCHANGES:
+        return 0.0
+    if _steps(cost.network_steps):
+        return _network_s(kind, cost, m)
     match kind:
         case "all_reduce" if m.one_kernel is not None:
             small = _payload_bytes(cost) <= m.one_kernel.max_bytes
             return cast("Num", small * one_kernel(cost, m.one_kernel) + (1.0 - small) * ring(cost, m.exchange))
         case "all_reduce" | "collective":
             return ring(cost, m.exchange)
-        case "transfer":
-            return m.exchange.start_s + cost.comm_steps * m.exchange.hop_s + cost.comm_bytes / m.exchange.bytes_per_s
         case "staged":
-            return m.exchange.start_s + cost.comm_steps * m.exchange.hop_s + cost.comm_bytes / m.staged_bytes_per_s
+            return message_s(cost, m.exchange._replace(bytes_per_s=m.staged_bytes_per_s))
         case _:
-            return 0.0
+            return message_s(cost, m.exchange)
+
+
+def _network_s(kind: Kind, cost: Cost, m: Machine) -> Num:
+    """Seconds of an exchange between nodes: of a ring of rings, or of a flat one where that is faster."""
+    if kind in {"all_reduce", "collective"}:
+        phases = 2.0 if kind == "all_reduce" else 1.0
+        return minimum(nested_ring(cost, m), ring(flat(cost, phases), m.network))
+    return maximum(message_s(cost, m.exchange), message_s(between_nodes(cost), m.network))  # both links work at once
 
 
 def ring(cost: Cost, e: Exchange) -> Num:
@@ -39,6 +49,40 @@ def ring(cost: Cost, e: Exchange) -> Num:
     """
     sent_s = cost.comm_bytes / e.bytes_per_s
     return cast("Num", e.start_s + cost.comm_steps * e.hop_s + sent_s + 2.0 * np.sqrt(e.chunk_s * sent_s))
+
+
+def nested_ring(cost: Cost, m: Machine) -> Num:
+    """A ring inside each node around one between nodes, which starts too."""
+    across_s = ring(between_nodes(cost), m.network)
+    return ring(cost, m.exchange) + across_s if _steps(cost.comm_steps) else across_s
+
+
+def flat(cost: Cost, phases: float) -> Cost:
+    r"""The same exchange as one ring of all ranks over the network: :math:`\phi \frac{p-1}{p} S` bytes.
+
+    A ring of n nodes sends :math:`\phi \frac{n-1}{n} \frac{S}{a}` of them in :math:`\phi (n-1)` steps, where
+    :math:`\phi` is 2 for an all-reduce and 1 for half of it.
+    """
+    inside, nodes = cost.comm_steps / phases + 1.0, cost.network_steps / phases + 1.0
+    ranks, payload_bytes = inside * nodes, cost.network_bytes * inside * nodes / (phases * (nodes - 1.0))
+    return Cost(comm_bytes=phases * (ranks - 1.0) / ranks * payload_bytes, comm_steps=phases * (ranks - 1.0))
+
+
+def between_nodes(cost: Cost) -> Cost:
+    """What an exchange sends over the network, as one over a single link."""
+    return Cost(comm_bytes=cost.network_bytes, comm_steps=cost.network_steps)
+
+
+def _steps(steps: Num) -> bool:
+    """Whether there are any; an operator's steps are one number."""
+    return float(np.max(steps)) > 0.0 if isinstance(steps, np.ndarray) else steps > 0.0
+
+
+def message_s(cost: Cost, e: Exchange) -> Num:
+    """Bytes that are sent at once; nothing starts where there are none."""
+    if not _steps(cost.comm_steps):
+        return 0.0
+    return e.start_s + cost.comm_steps * e.hop_s + cost.comm_bytes / e.bytes_per_s
 
 
 def one_kernel(cost: Cost, o: OneKernel) -> Num:

@@ -14,14 +14,14 @@ from .report.document import Report
 Command = Callable[..., Report]
 
 
-def taking(kind: type[BaseModel]) -> Callable[[Command], Command]:
-    """Makes flags of the fields of a spec, in place of the `**` parameter that a command ends with.
+def taking(*kinds: type[BaseModel]) -> Callable[[Command], Command]:
+    """Makes flags of the fields of specs, in place of the `**` parameter that a command ends with.
 
     Signature and docstring list them instead, so that help, and what looks for unknown flags, find them.
     """
 
     def extended(command: Command) -> Command:
-        signature, fields = inspect.signature(command), kind.model_fields.items()
+        signature, fields = inspect.signature(command), [each for kind in kinds for each in kind.model_fields.items()]
         own = [each for each in signature.parameters.values() if each.kind is not each.VAR_KEYWORD]
         flags = [
             inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=field.default) for name, field in fields

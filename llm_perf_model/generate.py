@@ -15,7 +15,18 @@ from .numeric import floor, maximum, minimum
 from .ops.batch import START_TOKENS, UNLIMITED, Batch
 from .ops.node import Graph, Node, running
 from .rates import Machine
-from .roofline import Run, Totals, Work, host_s_per_step, step_s, totals, walk, with_stream
+from .roofline import (
+    NO_PIPELINE,
+    Pipeline,
+    Run,
+    Totals,
+    Work,
+    host_s_per_step,
+    step_s,
+    totals,
+    walk,
+    with_stream,
+)
 from .types import Num
 
 BOUNDS = ("compute", "memory", "communication", "host", "power")
@@ -51,12 +62,13 @@ class Phase:
     """The pass of an encoder, which comes before."""
     draft: Phase | None = None
     """Steps of what guesses tokens ahead, between its own."""
+    pipeline: Pipeline = NO_PIPELINE
 
     @cached_property
     def totals(self) -> Totals:
         """FLOPs, bytes and seconds of the whole phase, for one device."""
         graph, m = self.graph, self.machine
-        own = totals(graph, m, self.runs, self.request_s)
+        own = totals(graph, m, self.runs, self.request_s, self.pipeline)
         if m.host_link is not None:
             own = with_stream(own, graph, m, self.runs, m.host_link)
         for other in (self.encoder, self.draft):
@@ -113,11 +125,13 @@ class Phase:
         return _per(self.hbm_bytes / self.machine.peak_hbm_bytes_per_s, self.time_s)
 
     def works(self) -> Iterator[tuple[Work, ...]]:
-        """For each node, its work in every run."""
+        """For each node, its work in every run; of one device of all stages."""
         for other in (self.encoder, self.draft):
             if other is not None:
                 yield from other.works()
-        yield from zip(*(tuple(walk(self.graph, self.machine, run)) for run in self.runs), strict=True)
+        share = self.pipeline.share
+        for works in zip(*(tuple(walk(self.graph, self.machine, run)) for run in self.runs), strict=True):
+            yield works if self.pipeline.stages == 1.0 else tuple(work.times(share) for work in works)
 
 
 def _per(ideal_s: Num, time_s: Num) -> Num:
@@ -133,6 +147,7 @@ def prefill(
     token_by_token: bool = False,
     prefix_len: Num = 0.0,
     chunk_tokens: Num | None = None,
+    pipeline: Pipeline = NO_PIPELINE,
 ) -> Phase:
     """One pass over the prompts, each `copies` times, and what a request costs once.
 
@@ -144,16 +159,24 @@ def prefill(
     chunk = 1.0 if token_by_token else chunk_tokens
     if not encoder and chunk is not None:
         graph, each = running(graph, "always"), Steps(sequences, prefix_len, 0.0, chunk, chunk)
-        return Phase(graph, machine, tuple(_chunks(graph, machine, each, new)), machine.request_s)
+        runs = tuple(_chunks(graph, machine, each, new))
+        return Phase(graph, machine, runs, machine.request_s, pipeline=pipeline)
     first = Run.single(Batch.uniform(sequences, new, prefix_len, source))
     if not encoder:
-        return Phase(running(graph, "always"), machine, (first,), machine.request_s)
+        return Phase(running(graph, "always"), machine, (first,), machine.request_s, pipeline=pipeline)
     alone = replace(machine, layers_host_s=machine.encoder_host_s, step_s=0.0, sequence_s=0.0)  # no step of its own
     before = Phase(encoder, alone, (Run.single(Batch.uniform(batch_size, input_len, 0.0)),))
     return Phase(running(graph, "first", "always"), machine, (first,), machine.request_s, before)
 
 
-def decode(graph: Graph, machine: Machine, batch_size: Num, input_len: Num, steps: Num) -> Phase:
+def decode(
+    graph: Graph,
+    machine: Machine,
+    batch_size: Num,
+    input_len: Num,
+    steps: Num,
+    pipeline: Pipeline = NO_PIPELINE,
+) -> Phase:
     """`steps` passes of one token a sequence; the first finds the `input_len` tokens of the prompt cached.
 
     The decoder of an encoder-decoder finds one token, and sees those of the prompt beside its own.
@@ -162,14 +185,15 @@ def decode(graph: Graph, machine: Machine, batch_size: Num, input_len: Num, step
     fill, and where the host or its link may be the limit a change of an operator's bound), not on the number of steps.
     """
     past, source = decoder_lengths(graph, input_len)
-    return passes(graph, machine, Steps(batch_size, past, source), steps)
+    return passes(graph, machine, Steps(batch_size, past, source), steps, pipeline)
 
 
-def passes(graph: Graph, machine: Machine, each: Steps, steps: Num) -> Phase:
+def passes(graph: Graph, machine: Machine, each: Steps, steps: Num, pipeline: Pipeline = NO_PIPELINE) -> Phase:
     """So many passes of what always runs; none if there are no steps."""
     graph = running(graph, "always")
     empty = all(isinstance(value, float) for value in (*each, steps)) and steps == 0.0
-    return Phase(graph, machine, () if empty else tuple(_runs(graph, machine, each, steps)))
+    runs = () if empty else tuple(_runs(graph, machine, each, steps))
+    return Phase(graph, machine, runs, pipeline=pipeline._replace(steady=True))
 
 
 def decoder_lengths(graph: Graph, input_len: Num) -> tuple[Num, Num]:

@@ -46,6 +46,13 @@ class Connection(NamedTuple):
     link: LinkSpec
     bundles: int
     reached: CollectiveSpec
+    oversubscription: float = 1.0
+    """Rate of the devices' ports over that of the switches above them."""
+
+    @property
+    def bytes_per_s(self) -> float:
+        """Rate that a device has of it, in one direction."""
+        return self.link.bytes_per_s * self.bundles / self.oversubscription
 
 
 def gemm_peak(gpu: GpuSpec, precision: PrecisionSpec) -> Peak | None:
@@ -72,10 +79,11 @@ def machine(
     connection: Connection | None,
     power: PowerSpec,
     encoder_layers: int = 0,
+    network: Connection | None = None,
 ) -> Machine:
     """The rates of kernels whose products run on the unit `peak`, for a model of `layers` layers.
 
-    An encoder-decoder has `encoder_layers` besides.
+    An encoder-decoder has `encoder_layers` besides. Ranks of one node are joined by `connection`, nodes by `network`.
     """
     half = engine.half_layer_s if precision.activation_bytes < FULL_WIDTH_BYTES else 0.0
     wide = _first(gpu, precision.wide_gemm_peaks) or peak
@@ -105,12 +113,14 @@ def machine(
         request_s=engine.request_s,
         staged_bytes_per_s=engine.staged_bytes_per_s or float("inf"),
     )
+    if network is not None:
+        reached = replace(reached, network=_ring(gpu, engine, network))
     return reached if connection is None else _connected(reached, gpu, engine, connection)
 
 
 def _power(gpu: GpuSpec, power: PowerSpec, peak: Peak, connection: Connection | None) -> Power:
     """Shares of the design power, spread over what the units do at their peaks."""
-    link_bytes_per_s = connection.link.bytes_per_s * connection.bundles if connection else None
+    link_bytes_per_s = connection.bytes_per_s if connection else None
     return Power(
         idle_w=power.idle_fraction * gpu.tdp_w,
         flop_j=power.flops_fraction * gpu.tdp_w / gpu.peak_flops_per_s[peak],
@@ -121,16 +131,21 @@ def _power(gpu: GpuSpec, power: PowerSpec, peak: Peak, connection: Connection | 
     )
 
 
-def _connected(m: Machine, gpu: GpuSpec, engine: EngineSpec, connection: Connection) -> Machine:
-    """The machine with its link, as fast as the engine's exchanges drive it."""
+def _ring(gpu: GpuSpec, engine: EngineSpec, connection: Connection) -> Exchange:
+    """A ring over a link, as fast as the engine's exchanges drive it."""
     c, cycle_s = connection.reached, 1.0 / gpu.boost_hz
-    bytes_per_s = connection.link.bytes_per_s * connection.bundles
-    ring = Exchange(
-        bytes_per_s * (engine.link_efficiency or c.link_efficiency),
+    return Exchange(
+        connection.bytes_per_s * (engine.link_efficiency or c.link_efficiency),
         c.start_cycles * cycle_s + engine.collective_start_s,
         c.hop_cycles * cycle_s,
         0.0 if engine.flat else c.chunk_cycles * cycle_s,
     )
+
+
+def _connected(m: Machine, gpu: GpuSpec, engine: EngineSpec, connection: Connection) -> Machine:
+    """The machine with its link, as fast as the engine's exchanges drive it."""
+    c, cycle_s = connection.reached, 1.0 / gpu.boost_hz
+    ring, bytes_per_s = _ring(gpu, engine, connection), connection.bytes_per_s
     one = c.one_kernel if engine.one_kernel_all_reduce else None
     if one is None:
         return replace(m, exchange=ring)
@@ -190,6 +205,7 @@ class _Units:
             "concat": elementwise._replace(hbm_bytes_per_s=self.concat_bytes_per_s(elementwise)),
             "all_reduce": elementwise,
             "collective": elementwise,
+            "all_to_all": elementwise,
             "transfer": elementwise,
             "staged": elementwise,
         }

@@ -106,11 +106,12 @@ def memory(a: Allocation, batch_size: Num, input_len: Num, output_len: Num) -> M
     In a search, a decode step has each sequence once for each beam; so has the prefill where prompts are repeated.
     The prefill of an encoder-decoder is the larger of the encoder's pass and the decoder's first one.
     """
-    output_len = output_len + (a.step_tokens - 1.0) * (output_len > 1.0)  # guesses of the last step have places
+    kept, batch_size = a.layout.kept_sequences(batch_size), a.layout.pass_sequences(batch_size)
+    output_len = where(output_len > 1.0, output_len + (a.step_tokens - 1.0), output_len)  # places of the last guesses
     held = a.weights_bytes + a.comm_buffer_bytes + a.graph_bytes + a.context_bytes
     prompt_len, source = (START_TOKENS, input_len) if a.encodes else (input_len, 0.0)
-    workspace_bytes = _workspace_bytes(a, batch_size * a.beams, prompt_len + output_len, source)
-    moments = _moments(a, batch_size, prompt_len, output_len, source)
+    workspace_bytes = _workspace_bytes(a, kept * a.beams, prompt_len + output_len, source)
+    moments = _moments(a, kept, batch_size, prompt_len, output_len, source)
     bytes_of: list[Num] = [kv + a.overallocation * live + logits for kv, live, logits in moments]
     index, kv, live, logits = _at_the_peak(moments, bytes_of)
     if a.encodes:
@@ -137,11 +138,14 @@ def memory(a: Allocation, batch_size: Num, input_len: Num, output_len: Num) -> M
 
 
 def _moments(
-    a: Allocation, batch_size: Num, prompt_len: Num, output_len: Num, source: Num
+    a: Allocation, kept: Num, batch_size: Num, prompt_len: Num, output_len: Num, source: Num
 ) -> list[tuple[Num, Num, Num]]:
-    """Cache, live tensors and logits of each of `MOMENTS`, then those of an encoder's pass over `source` tokens."""
+    """Cache, live tensors and logits of each of `MOMENTS`, then those of an encoder's pass over `source` tokens.
+
+    The cache is that of the `kept` sequences, the rest that of the `batch_size` of one pass.
+    """
     prompts, sequences = batch_size * (a.beams if a.beam_cache == "copied" else 1.0), batch_size * a.beams
-    kv_prefill, kv_decode = _kv_bytes(a, batch_size, prompt_len, output_len)
+    kv_prefill, kv_decode = _kv_bytes(a, kept, prompt_len, output_len)
     fed = 1.0 if a.token_by_token else minimum(maximum(prompt_len - a.prefix_len, 1.0), a.chunk_tokens)
     prompt = Batch.uniform(prompts, fed, prompt_len - fed, source)
     step = Batch.uniform(sequences, a.step_tokens, maximum(prompt_len + output_len - 1.0 - a.step_tokens, 0.0), source)
@@ -154,7 +158,7 @@ def _moments(
     )
     before: list[tuple[Num, Num, Num]] = []
     if a.encodes:
-        source_prefill, source_decode = _source_kv_bytes(a, batch_size, source)
+        source_prefill, source_decode = _source_kv_bytes(a, kept, source)
         kv_prefill, kv_decode = kv_prefill + source_prefill, kv_decode + source_decode
         taken = kv_prefill if a.cache in {"contiguous", "paged"} else 0.0  # others hold nothing yet
         before = [(taken, _live_bytes(a, a.encoder_live, Batch.uniform(batch_size, source, 0.0)), 0.0)]

@@ -166,6 +166,8 @@ class Machine:
     power: Power = NO_POWER
     launch_s: Num = 0.0
     exchange: Exchange = NO_EXCHANGE
+    network: Exchange = NO_EXCHANGE
+    """The same between nodes."""
     one_kernel: OneKernel | None = None
     blocks: Mapping[Kind, BlockRate] = field(default_factory=dict)
     convolution: ConvolutionRate | None = None

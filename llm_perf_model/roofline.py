@@ -6,7 +6,7 @@ step. A prefill is a run of one step, a decode a run of many; both are summed in
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple, cast
 
@@ -24,7 +24,7 @@ from .ops.dense import Embedding, Linear
 from .ops.elementwise import Elementwise
 from .ops.latent import LatentProducts, LatentScores
 from .ops.moe import ExpertLinear
-from .ops.node import Graph, Node
+from .ops.node import Graph, Node, Place
 from .ops.recurrence import Recurrence
 from .rates import HostLink, Machine
 from .types import Num
@@ -84,6 +84,11 @@ class Work(NamedTuple):
     node: Node
     cost: Cost
     timing: Timing
+
+    def times(self, share: Num) -> Work:
+        """So many times the work."""
+        cost, timing = Cost(*[share * part for part in self.cost]), Timing(*[share * part for part in self.timing])
+        return Work(self.node, cost, timing)
 
 
 def walk(graph: Graph, machine: Machine, run: Run) -> Iterator[Work]:
@@ -212,7 +217,8 @@ class Totals:
 
     Busy time is under `compute_s` or `memory_s`, whichever binds the node. `host_s` is the time for
     which the device waits for launches, `overhead_s` the engine's own time a step, `power_s` what a power
-    limit below the design power adds, `stream_s` the time for which it waits for bytes from the host.
+    limit below the design power adds, `bubble_s` the time for which it waits for other stages, `stream_s` that for
+    which it waits for bytes from the host.
     """
 
     flops: Num
@@ -224,6 +230,7 @@ class Totals:
     start_s: Num
     host_s: Num
     overhead_s: Num
+    bubble_s: Num
     power_s: Num
     time_s: Num
     stream_s: Num = 0.0
@@ -231,8 +238,41 @@ class Totals:
     """Over the host link."""
 
 
-def totals(graph: Graph, machine: Machine, runs: Iterable[Run], request_s: Num = 0.0) -> Totals:
-    """The sums over all nodes and runs, and the time that they take with `request_s` on top."""
+class Pipeline(NamedTuple):
+    """Stages that work side by side on `parts` of a batch; the fullest holds a share `fullest` of the layers.
+
+    In `steady` state the stages are full from step to step, else they fill up and run empty. Fields broadcast.
+    """
+
+    stages: float = 1.0
+    parts: Num = 1.0
+    fullest: float = 1.0
+    steady: bool = False
+
+    @property
+    def share(self) -> Num:
+        """Work of a device, on average, over that of one part's pass through all stages."""
+        return self.parts / self.stages
+
+    def time_s(self, through_s: Num, slowest_s: Num) -> Num:
+        r"""Seconds of all parts: :math:`t + (m-1)\,t_{max}`, in steady state :math:`\max(t, m\,t_{max})`.
+
+        t is the time of one part through all stages, :math:`t_{max}` that of one part in the slowest stage [1]_.
+
+        .. [1] Y. Huang et al., "GPipe", arXiv:1811.06965.
+        """
+        if self.steady:
+            return maximum(through_s, self.parts * slowest_s)
+        return through_s + (self.parts - 1.0) * slowest_s
+
+
+NO_PIPELINE = Pipeline()
+
+
+def totals(
+    graph: Graph, machine: Machine, runs: Iterable[Run], request_s: Num = 0.0, pipeline: Pipeline = NO_PIPELINE
+) -> Totals:
+    """The sums over all nodes and runs of one device, and the time that they take with `request_s` on top."""
     flops: Num = 0.0
     hbm_bytes: Num = 0.0
     comm_bytes: Num = 0.0
@@ -243,33 +283,55 @@ def totals(graph: Graph, machine: Machine, runs: Iterable[Run], request_s: Num =
     host_s: Num = 0.0
     steps: Num = 0.0
     sequence_steps: Num = 0.0
+    ends_s: dict[Place, Num] = {"first": 0.0, "last": 0.0}
     step_host_s = host_s_per_step(graph, machine)
     for run in runs:
         first_s: Num = 0.0
         last_s: Num = 0.0
-        for _, cost, t in walk(graph, machine, run):
+        for node, cost, t in walk(graph, machine, run):
             flops = flops + cost.flops
             hbm_bytes = hbm_bytes + cost.hbm_bytes
-            comm_bytes = comm_bytes + cost.comm_bytes
+            comm_bytes = comm_bytes + cost.sent_bytes
             compute_s = compute_s + t.compute_bound_s
             memory_s = memory_s + t.memory_bound_s
             comm_s = comm_s + t.comm_s
             start_s = start_s + t.start_s
             first_s = first_s + t.first_s
             last_s = last_s + t.last_s
+            if node.place != "layers":
+                ends_s[node.place] += t.device_s
         steps = steps + run.steps
         sequence_steps = sequence_steps + run.steps * run.first.seqs
         if step_host_s is not None and machine.synchronous:
             host_s = host_s + run.steps * step_host_s
         elif step_host_s is not None:
             host_s = host_s + positive_sum(step_host_s - first_s, step_host_s - last_s, run.steps)
-    overhead_s = steps * machine.step_s + sequence_steps * machine.sequence_s + request_s
-    time_s = compute_s + memory_s + comm_s + start_s + host_s + overhead_s
+    work: tuple[Num, ...] = (flops, hbm_bytes, comm_bytes, compute_s, memory_s, comm_s, start_s, host_s)
+    bubble_s: Num = 0.0
+    if pipeline.stages > 1.0:
+        through_s = compute_s + memory_s + comm_s + start_s + host_s
+        work = tuple(pipeline.share * part for part in work)
+        bubble_s = _pipelined_s(pipeline, through_s, ends_s) - pipeline.share * through_s
+    overhead_s = steps * machine.step_s + sequence_steps * pipeline.parts * machine.sequence_s + request_s
+    return _limited(machine, work, overhead_s, bubble_s)
+
+
+def _pipelined_s(pipeline: Pipeline, through_s: Num, ends_s: Mapping[Place, Num]) -> Num:
+    """Seconds of all parts, of which the slowest stage sees its layers and the embedding or the head."""
+    first_s, last_s = ends_s["first"], ends_s["last"]
+    slowest_s = pipeline.fullest * (through_s - first_s - last_s) + maximum(first_s, last_s)
+    return pipeline.time_s(through_s, slowest_s)
+
+
+def _limited(machine: Machine, work: tuple[Num, ...], overhead_s: Num, bubble_s: Num) -> Totals:
+    """The totals of so much work, and what a power limit adds."""
+    flops, hbm_bytes, comm_bytes, compute_s, memory_s, comm_s, start_s, host_s = work
+    time_s = compute_s + memory_s + comm_s + start_s + host_s + overhead_s + bubble_s
     power_s: Num = 0.0
     if machine.power.limited:
         power_s = delay_s(machine.power, time_s, dynamic_j(machine.power, flops, hbm_bytes, comm_bytes))
         time_s = time_s + power_s
-    seconds = (compute_s, memory_s, comm_s, start_s, host_s, overhead_s, power_s, time_s)
+    seconds = (compute_s, memory_s, comm_s, start_s, host_s, overhead_s, bubble_s, power_s, time_s)
     return Totals(flops, hbm_bytes, comm_bytes, *seconds)
 
 

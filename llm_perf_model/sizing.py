@@ -135,7 +135,7 @@ def _holds(
     """Whether the case with a change can run and holds the workload."""
     parts = (case.model, gpu or case.gpu, case.engine, precision or case.precision, layout or case.layout)
     try:
-        changed = make_case(*parts, case.given_link, int(case.allocation.beams))
+        changed = make_case(*parts, case.named.inside, int(case.allocation.beams), None, *case.named[1:])
     except InfeasibleError:
         return False
     return bool(memory_at(changed if case.equip is None else case.equip(changed), point).fits)

@@ -50,7 +50,8 @@ def made_by(e: Estimate) -> str:
 
 
 def _split(layout: LayoutSpec) -> str:
-    shares = {"tp": layout.tp, "dp": layout.dp, "layer split": layout.layer_split}
+    words = ("tp", "cp", "attention_dp", "ep", "pp", "layer_split", "dp", "nodes")
+    shares = {word.replace("_", " "): getattr(layout, word) or 1 for word in words}
     return " (" + ", ".join(f"{name} {ranks}" for name, ranks in shares.items() if ranks > 1) + ")"
 
 

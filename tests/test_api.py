@@ -17,6 +17,7 @@ from llm_perf_model.specs.catalog import FOLDERS, folder_of, load
 from llm_perf_model.specs.collective import CollectiveSpec
 from llm_perf_model.specs.kernels import KernelSpec
 from llm_perf_model.specs.power import PowerSpec
+from llm_perf_model.specs.sharing import Sharing
 from llm_perf_model.specs.techniques import Techniques
 
 from .strategies import engines, models, wholes
@@ -211,7 +212,7 @@ def test_to_dict_is_json_with_the_documented_keys(fields: dict[str, Any], output
         "gpu", "engine", "precision", "link", "tp", "pp", "dp", "ep", "layer_split", "batch_size", "input_len",
         "output_len", "num_beams", "input_shape", "flops_efficiency", "hbm_memory_efficiency", "interval_level",
         "pool_fraction", "power_limit_w", "energy_convention", "price", "usd_per_gpu_hour", "tariff", "usd_per_kwh",
-        "pue", "utilisation", *Techniques.model_fields,
+        "pue", "utilisation", *Techniques.model_fields, *Sharing.model_fields,
     })  # fmt: skip
     assert answer["interval"]["level"] == 0.8
     for metric in ("prefill_s", "decode_step_s", "total_s"):
@@ -342,13 +343,6 @@ def test_efficiencies_may_be_arrays() -> None:
 def test_a_wrong_field_is_named(fields: dict[str, Any], words: str) -> None:
     with pytest.raises(lpm.RequestError, match=words.replace("[", r"\[")):
         lpm.estimate("test-13b", **fields)
-
-
-@pytest.mark.parametrize("field", ["pp", "ep"])
-def test_what_is_not_modelled_is_refused(field: str) -> None:
-    with pytest.raises(lpm.InfeasibleError, match=f"{field} = 2"):
-        lpm.estimate("test-13b", **{field: 2})
-    lpm.estimate("test-13b", **{field: 1})
 
 
 def test_positions_beyond_the_model_are_extrapolated() -> None:

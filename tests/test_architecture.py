@@ -58,6 +58,7 @@ RANKS = {
     "liveness": 4,
     "allocation": 5,
     "roofline": 5,
+    "placement": 5,
     "case": 6,
     "generate": 6,
     "peak": 6,

@@ -12,11 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import llm_perf_model as lpm
-from llm_perf_model.case import Case, connection
+from llm_perf_model.case import Case
 from llm_perf_model.energy import delay_s, dynamic_j, energy_j
 from llm_perf_model.errors import InfeasibleError, RequestError
 from llm_perf_model.estimate import Estimate
 from llm_perf_model.generate import Phase, decode, prefill
+from llm_perf_model.placement import connection
 from llm_perf_model.rates import NO_POWER, Machine, Power, with_power_limit
 from llm_perf_model.specs.catalog import load, names
 from llm_perf_model.specs.gpu import GpuSpec

@@ -10,6 +10,7 @@ from ..ops.dense import Linear
 from ..ops.moe import ExpertLinear
 from ..ops.node import Node
 from ..specs.ffn import Ffn, GatedFfn, MoeFfn, PlainFfn
+from .exchanges import dispatch
 from .parts import Parts
 
 
@@ -47,29 +48,42 @@ def _dense(parts: Parts, spec: PlainFfn | GatedFfn) -> Iterator[Node]:
 
 
 def _experts(parts: Parts, spec: MoeFfn) -> Iterator[Node]:
-    """Router, shared expert, then the products of the experts that the tokens visit, each split over the ranks."""
+    """Router, shared expert, then the products of the experts that the tokens visit, each split over ranks.
+
+    Experts see the tokens of all groups of ranks in the stage.
+    """
     hidden, p = float(parts.model.hidden), parts.precision
-    experts, visits, inner = float(spec.experts), float(spec.experts_per_token), spec.intermediate / parts.tp
-    router = Linear(hidden, experts, p.wide_bytes, p.activation_bytes, spec.router_bias)
+    router = Linear(hidden, float(spec.experts), p.wide_bytes, p.activation_bytes, spec.router_bias)
     yield Node("router", "ffn", router, rate=parts.wide_rate())
-    yield Node("route", "ffn", parts.pass_over(experts, passes=2.0))
+    yield Node("route", "ffn", parts.pass_over(float(spec.experts), passes=2.0))
     if spec.shared_intermediate:
         yield from _shared_experts(parts, spec)
     width = float(spec.latent or hidden)
     if spec.latent:
         yield from parts.product("experts_narrowing", "ffn", parts.linear(hidden, width, bias=False))
-    sizes, halves = (p.weight_bytes, p.activation_bytes, p.read_bytes, spec.bias), 1.0 + spec.gated
-    first = ExpertLinear(experts, visits, width, halves * inner, *sizes)
-    yield from parts.product("experts_gate_up" if spec.gated else "experts_up", "ffn", first)
-    if not parts.fuses("activation"):
-        passes = parts.passes(spec.activation, tensors=1.0 + halves)
-        activation = parts.pass_over(visits * inner, passes.tensors, parts.touches(spec.activation, passes.tensors))
-        yield Node("experts_activation", "ffn", activation, kernels=passes.kernels)
-    down = ExpertLinear(experts, visits, inner, width, *sizes)
-    yield from parts.product("experts_down", "ffn", down, visits)
-    yield Node("experts_sum", "ffn", parts.pass_over(width, passes=visits + 1.0))
+    yield from dispatch(parts, spec, "experts_dispatch", width, p.read_bytes)
+    for node in _routed(parts, spec, width):
+        yield replace(node, share=parts.split.sharers)
+    yield from dispatch(parts, spec, "experts_combine", width, p.activation_bytes)
+    yield Node("experts_sum", "ffn", parts.pass_over(width, passes=spec.experts_per_token + 1.0))
     if spec.latent:
         yield from parts.product("experts_widening", "ffn", parts.linear(width, hidden, bias=False))
+
+
+def _routed(parts: Parts, spec: MoeFfn, width: float) -> Iterator[Node]:
+    """The products of the experts of a rank, as they see the tokens of all that share them."""
+    p, split, halves = parts.precision, parts.split, 1.0 + spec.gated
+    sizes = (p.weight_bytes, p.activation_bytes, p.read_bytes, spec.bias, split.ep, split.imbalance)
+    experts, visits, inner = float(spec.experts), float(spec.experts_per_token), spec.intermediate / split.expert_tp
+    first = ExpertLinear(experts, visits, width, halves * inner, *sizes)
+    yield from parts.product("experts_gate_up" if spec.gated else "experts_up", "ffn", first)
+    here = visits / split.ep
+    if not parts.fuses("activation"):
+        passes = parts.passes(spec.activation, tensors=1.0 + halves)
+        activation = parts.pass_over(here * inner, passes.tensors, parts.touches(spec.activation, passes.tensors))
+        yield Node("experts_activation", "ffn", activation, kernels=passes.kernels)
+    down = ExpertLinear(experts, visits, inner, width, *sizes)
+    yield from parts.product("experts_down", "ffn", down, here)
 
 
 def _shared_experts(parts: Parts, spec: MoeFfn) -> Iterator[Node]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Self
 
 from ..ops.base import Kind
 from ..ops.dense import Linear
@@ -13,6 +15,7 @@ from ..ops.moe import ExpertLinear
 from ..ops.node import Node, Role
 from ..specs.attention import CrossAttention, GroupedQueryAttention
 from ..specs.engine import EngineSpec, Fusion, Passes, PassName
+from ..specs.layout import LayoutSpec
 from ..specs.model import ModelSpec
 from ..specs.precision import PrecisionSpec
 
@@ -23,18 +26,79 @@ NORM_TOUCHES = 3.0
 
 
 @dataclass(frozen=True, slots=True)
+class Split:
+    """What one rank has of each part of a model, and whom it exchanges with.
+
+    Ranks are numbered so that those of `tp` lie side by side, then those of `cp`, of attention groups, of stages.
+    """
+
+    tp: float = 1.0
+    """Ranks that share attention and dense feed-forwards."""
+    tp_nodes: float = 1.0
+    """Nodes over which they lie."""
+    cp: float = 1.0
+    """Ranks that share the tokens of each sequence."""
+    cp_nodes: float = 1.0
+    sharers: float = 1.0
+    """Groups of `tp` ranks, each with tokens of its own, whose tokens meet in the experts."""
+    ep: float = 1.0
+    """Ranks over which experts are spread."""
+    expert_tp: float = 1.0
+    """Ranks that share each of them."""
+    stage_nodes: float = 1.0
+    """Nodes over which the ranks of a stage lie."""
+    imbalance: float = 0.0
+    """Tokens of the busiest expert rank over the mean; 0: what an even router leads to."""
+    stages: float = 1.0
+    crossings: float = 0.0
+    """Boundaries between stages that lie between nodes."""
+    by_tokens: bool = False
+    """Whether norms and sums are shared by tokens among `tp` ranks."""
+
+    @classmethod
+    def of(cls, layout: LayoutSpec, node_ranks: int) -> Self:
+        """That of a layout whose replica has so many ranks on each node."""
+        own, context, stage = layout.tp, layout.tp * layout.cp, layout.stage_ranks
+        inside = [math.gcd(ranks, node_ranks) for ranks in (own, context, stage)]
+        nodes = -(-layout.replica_ranks // node_ranks)
+        return cls(
+            tp=float(own),
+            tp_nodes=float(own // inside[0]),
+            cp=float(layout.cp),
+            cp_nodes=float(layout.cp * inside[0] // inside[1]),
+            sharers=float(layout.sharers),
+            ep=float(layout.ep),
+            expert_tp=float(layout.expert_tp),
+            stage_nodes=float(stage // inside[2]),
+            imbalance=layout.expert_imbalance or 0.0,
+            stages=float(layout.stages),
+            crossings=float(min(nodes, layout.stages) - 1 if node_ranks % stage == 0 else layout.stages - 1),
+            by_tokens=layout.sequence_parallel,
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Parts:
-    """A model on one of `tp` ranks of `stages` stages, and how an engine and a precision run its kernels."""
+    """A model on one rank of a split, and how an engine and a precision run its kernels."""
 
     model: ModelSpec
     engine: EngineSpec
     precision: PrecisionSpec
-    tp: float
-    stages: float
+    split: Split
     searches: bool
     """Whether sequences are beams of a search."""
     borrows: bool = False
     """Whether the token table is another stack's."""
+
+    @property
+    def tp(self) -> float:
+        """Ranks that share attention and dense feed-forwards."""
+        return self.split.tp
+
+    @property
+    def token_share(self) -> float:
+        """Share of the tokens that norms and sums see."""
+        return 1.0 / self.split.tp if self.split.by_tokens else 1.0
 
     def fuses(self, fusion: Fusion) -> bool:
         return fusion in self.engine.fused
@@ -83,7 +147,8 @@ class Parts:
 
     def norm_node(self, name: str, count: float) -> Node:
         passes = self.passes(self.model.norm, tensors=2.0)
-        return Node(name, "norm", self.norm(float(self.model.hidden), passes.tensors), count, passes.kernels)
+        op = self.norm(float(self.model.hidden), passes.tensors)
+        return Node(name, "norm", op, count, passes.kernels, share=self.token_share)
 
     def passes(self, name: PassName, tensors: float, kernels: float = 1.0) -> Passes:
         """The engine's passes of a role, or those of one plain kernel."""

@@ -9,7 +9,7 @@ from typing import assert_never
 
 from ..ops.attention import PositionBias
 from ..ops.base import Live
-from ..ops.collective import AllGather, AllReduce, Transfer
+from ..ops.collective import AllGather
 from ..ops.dense import Embedding, Linear
 from ..ops.elementwise import Elementwise
 from ..ops.moe import ExpertLinear
@@ -19,9 +19,10 @@ from ..specs.engine import EngineSpec
 from ..specs.model import ActiveCounts, EncoderStack, LayerGroup, ModelSpec, Prediction, Vision
 from ..specs.precision import PrecisionSpec
 from .attention import cross_attention
+from .exchanges import all_reduce, boundaries, context_exchange
 from .ffn import feed_forward
 from .mixers import mixer
-from .parts import FLOAT32_BYTES, Parts
+from .parts import FLOAT32_BYTES, Parts, Split
 from .residual import LAYER_INPUTS_TABLE, joined_streams, layer_input, layer_input_tables, mixed_streams
 from .vision import patches, projection, seeing
 
@@ -35,7 +36,13 @@ def build(
     model: ModelSpec, engine: EngineSpec, precision: PrecisionSpec, tp: int, layer_split: int = 1, beams: int = 1
 ) -> Graph:
     """The nodes of one of `tp` ranks, in the order in which they run; of all stages of a layer split."""
-    return tuple(_nodes(Parts(model, engine, precision, float(tp), float(layer_split), beams > 1)))
+    split = Split(tp=float(tp), expert_tp=float(tp), stages=float(layer_split))
+    return build_split(model, engine, precision, split, beams)
+
+
+def build_split(model: ModelSpec, engine: EngineSpec, precision: PrecisionSpec, split: Split, beams: int = 1) -> Graph:
+    """The nodes of one rank of each stage, in the order in which they run, as they see the rank's own sequences."""
+    return tuple(_nodes(Parts(model, engine, precision, split, beams > 1)))
 
 
 def kept(graph: Graph, predicts: bool = False) -> Graph:
@@ -122,16 +129,17 @@ def _reading(parts: Parts, encoder: EncoderStack) -> Parts:
 
 def _stack(parts: Parts) -> Iterator[Node]:
     model = parts.model
-    yield Node(TOKEN_TABLE, "embedding", _embedding(parts))
-    if parts.tp > 1:
-        yield _all_reduce(parts, "embedding_all_reduce", 1.0)
+    yield Node(TOKEN_TABLE, "embedding", _embedding(parts), place="first")
+    yield from all_reduce(parts, "embedding_all_reduce", 1.0)
     if model.embedding_norm:
         yield parts.norm_node("embedding_norm", 1.0)
     if model.embedding_width is not None:
         widening = parts.linear(float(model.embedding_width), float(model.hidden), bias=False)
-        yield from parts.product("embedding_widening", "embedding", widening)
+        for node in parts.product("embedding_widening", "embedding", widening):
+            yield replace(node, place="first")
     if model.layer_inputs is not None:
-        yield from layer_input_tables(parts, model.layer_inputs, model.layer_count)
+        for node in layer_input_tables(parts, model.layer_inputs, model.layer_count):
+            yield replace(node, place="first")
     if model.position_buckets is not None:
         yield _position_bias(parts, float(model.position_buckets), _heads(model.layers[0]) / parts.tp)
     for index, group in enumerate(model.layers):
@@ -141,9 +149,10 @@ def _stack(parts: Parts) -> Iterator[Node]:
         yield from joined_streams(parts, model.residual_streams)
     if model.final_norm:
         yield parts.norm_node("final_norm", 1.0)
-    if parts.stages > 1:
-        yield from _boundaries(parts)
-    yield from _head(parts)
+    if parts.split.stages > 1:
+        yield from boundaries(parts)
+    for node in _head(parts):
+        yield replace(node, place="last")
 
 
 def _vision(parts: Parts, spec: Vision) -> Iterator[Node]:
@@ -170,21 +179,6 @@ def _prediction(parts: Parts, spec: Prediction) -> Iterator[Node]:
     for node in _head(parts):
         op = replace(node.op, shared=not spec.own_head) if isinstance(node.op, Linear) else node.op
         yield replace(node, count=depth, op=op)
-
-
-def _boundaries(parts: Parts) -> Iterator[Node]:
-    """Activations cross to the next stage; a mask tensor makes all inputs of each layer travel."""
-    hidden, bytes_per_value = float(parts.model.hidden), parts.precision.activation_bytes
-    yield Node("stage_boundary", "communication", Transfer(hidden, bytes_per_value), parts.stages - 1.0)
-    if parts.model.position in parts.engine.staged_positions:
-        moved = sum(group.count for group in parts.model.layers) * (parts.stages - 1.0) / parts.stages
-        inputs = Transfer(hidden, bytes_per_value, with_mask=True)
-        yield Node("layer_inputs", "communication", inputs, moved, rate="staged")
-
-
-def _all_reduce(parts: Parts, name: str, count: float) -> Node:
-    op = AllReduce(float(parts.model.hidden), parts.tp, parts.precision.activation_bytes)
-    return Node(name, "communication", op, count)
 
 
 def _embedding(parts: Parts) -> Embedding:
@@ -233,7 +227,7 @@ def _lm_head(parts: Parts) -> Iterator[Node]:
     )
     yield Node(LM_HEAD, "head", head, rate=parts.wide_rate())
     if parts.tp > 1:
-        gather = AllGather(float(m.vocab), parts.tp, p.activation_bytes, last_only)
+        gather = AllGather(float(m.vocab), parts.tp, p.activation_bytes, last_only, parts.split.tp_nodes)
         yield Node("logits_all_gather", "communication", gather)
     passes = parts.engine.passes.get("logits")
     if passes is not None:
@@ -253,22 +247,23 @@ def _layer(parts: Parts, prefix: str, group: LayerGroup) -> Iterator[Node]:
     for node in _norms_and_residuals(parts, group):
         kept_count = None if stored is None else stored * count * node.count
         yield replace(node, name=prefix + node.name, count=count * node.count, held=held, stored=kept_count)
-    beside_bytes = parts.model.hidden * b * (2.0 if parts.engine.kind == "eager" else 1.0)  # callers keep inputs
+    streams = 2.0 if parts.engine.kind == "eager" else 1.0  # callers keep inputs
+    beside_bytes = parts.model.hidden * b * streams * parts.token_share
     for node in _blocks(parts, group):
         beside = Live() if node.name == "attention" else held  # which has the biases among its own tensors
         kept_count = None if stored is None else stored * count * node.count
         placed = replace(node, name=prefix + node.name, count=count * node.count, stored=kept_count)
         yield replace(placed, beside_bytes=beside_bytes, held=beside)
-    if parts.tp > 1:
-        yield _all_reduce(parts, f"{prefix}all_reduce", count * group.residuals)
+    yield from all_reduce(parts, f"{prefix}all_reduce", count * group.residuals)
 
 
 def _blocks(parts: Parts, group: LayerGroup) -> Iterator[Node]:
     """What a layer is made of, in its order."""
     if group.attention is not None:
         yield from mixer(parts, group.attention)
+        yield from context_exchange(parts, group.attention)
     if group.beside_attention is not None:
-        for node in mixer(parts, group.beside_attention):
+        for node in (*mixer(parts, group.beside_attention), *context_exchange(parts, group.beside_attention)):
             yield replace(node, name=f"beside_{node.name}")
     if group.cross_attention is not None:
         yield from cross_attention(parts, group.cross_attention)
@@ -292,8 +287,9 @@ def _norms_and_residuals(parts: Parts, group: LayerGroup) -> Iterator[Node]:
     residuals = float(group.residuals)
     joined = min(float(group.norms), residuals) if parts.fuses("residual_norm") else 0.0
     if joined:
-        yield Node("residual_norm", "norm", parts.norm(hidden, passes=4.0), joined)
+        yield Node("residual_norm", "norm", parts.norm(hidden, passes=4.0), joined, share=parts.token_share)
     if group.norms > joined:
         yield parts.norm_node("norm", group.norms - joined)
     if residuals > joined:
-        yield Node("residual", "norm", parts.pass_over(hidden, passes=3.0), residuals - joined)
+        added = parts.pass_over(hidden, passes=3.0)
+        yield Node("residual", "norm", added, residuals - joined, share=parts.token_share)

@@ -31,7 +31,7 @@ def selective_state(parts: Parts, spec: SelectiveState) -> Iterator[Node]:
     yield _convolution(parts, inner, spec.conv_window, spec.conv_bias)
     yield from parts.projection("state_vectors", inner, brought, bias=False)
     if parts.tp > 1:
-        reduced = AllReduce(brought, parts.tp, parts.precision.activation_bytes)
+        reduced = AllReduce(brought, parts.tp, parts.precision.activation_bytes, parts.split.tp_nodes)
         yield Node("state_all_reduce", "communication", reduced)
     if spec.inner_norms:
         yield _norm(parts, "state_norms", brought, brought)

@@ -19,6 +19,7 @@ Kind = Literal[
     "concat",
     "all_reduce",
     "collective",
+    "all_to_all",
     "transfer",
     "staged",
 ]
@@ -28,7 +29,8 @@ Kind = Literal[
 class Cost(NamedTuple):
     """Work of one operator on one device. Fields broadcast together.
 
-    A collective sends `comm_bytes` from each rank in `comm_steps` dependent steps.
+    A collective sends `comm_bytes` from each rank in `comm_steps` dependent steps inside a node, and `network_bytes`
+    in `network_steps` between nodes.
     """
 
     flops: Num = 0.0
@@ -37,6 +39,13 @@ class Cost(NamedTuple):
     kv_bytes: Num = 0.0
     comm_bytes: Num = 0.0
     comm_steps: Num = 0.0
+    network_bytes: Num = 0.0
+    network_steps: Num = 0.0
+
+    @property
+    def sent_bytes(self) -> Num:
+        """Bytes that the device sends, inside its node and to others."""
+        return self.comm_bytes + self.network_bytes
 
     @property
     def hbm_bytes(self) -> Num:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -80,6 +80,10 @@ class Batch:
     def uniform(cls, seqs: Num, new: Num, past: Num, source: Num = 0.0) -> Batch:
         """`seqs` equal sequences."""
         return cls((Group(seqs, new, past, source),), seqs, seqs * new)
+
+    def times(self, share: float) -> Batch:
+        """A share of the sequences, or a multiple of them."""
+        return Batch.of(replace(g, seqs=share * g.seqs) for g in self.groups)
 
     def of_source(self) -> Batch:
         """The tokens that an encoder has read for these sequences, as a pass of their own."""

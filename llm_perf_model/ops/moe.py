@@ -9,6 +9,7 @@ from ..numeric import power
 from ..types import Num
 from .base import AbstractOp, Cost, Kind, Live, Product
 from .batch import Batch
+from .router import Router
 
 
 @final
@@ -20,7 +21,8 @@ class ExpertLinear(AbstractOp):
        E_T = E \left(1 - (1 - k/E)^T\right)
 
     with T tokens that visit k of E experts each. :math:`E_T` is the expected number of experts that at
-    least one token visits under an even router: only their weights are read [1]_.
+    least one token visits under an even router: only their weights are read [1]_. Where `ranks` share the experts,
+    a rank has its share of :math:`E_T`, and the busiest one :math:`\beta / p` of the rows.
 
     .. [1] S. Rajbhandari et al., "DeepSpeed-MoE", arXiv:2201.05596.
     """
@@ -35,26 +37,40 @@ class ExpertLinear(AbstractOp):
     activation_bytes: float
     input_bytes: float
     bias: bool = False
+    ranks: float = 1.0
+    """Ranks over which whole experts are spread."""
+    imbalance: float = 0.0
+    """Rows of the busiest of them over the mean; 0: what an even router leads to."""
+
+    @property
+    def router(self) -> Router:
+        """How tokens spread over experts and ranks."""
+        return Router(self.experts, self.experts_per_token, self.ranks, self.imbalance)
 
     @property
     def parameters(self) -> float:
-        return self.experts * (self.d_in + self.bias) * self.d_out
+        return self.router.kept * (self.d_in + self.bias) * self.d_out
 
     @property
     def stored_weight_bytes(self) -> float:
         return self.parameters * self.weight_bytes
 
     def visited(self, batch: Batch) -> Num:
-        """Expected number of experts that at least one token visits."""
-        return self.experts * (1.0 - power(1.0 - self.experts_per_token / self.experts, batch.tokens))
+        """Expected number of the rank's experts that at least one token visits."""
+        return self.router.kept * (1.0 - power(1.0 - self.experts_per_token / self.experts, batch.tokens))
+
+    def rows(self, batch: Batch) -> Num:
+        """Rows of all products of the busiest rank."""
+        visits = batch.tokens * self.experts_per_token
+        return visits if self.ranks == 1.0 else visits / self.ranks * self.router.imbalance(batch.tokens)
 
     def product(self, batch: Batch) -> Product:
         """The product of one visited expert, and how many there are."""
         visited = self.visited(batch)
-        return Product(batch.tokens * self.experts_per_token / visited, self.d_out, self.d_in, groups=visited)
+        return Product(self.rows(batch) / visited, self.d_out, self.d_in, groups=visited)
 
     def cost(self, batch: Batch) -> Cost:
-        rows = batch.tokens * self.experts_per_token
+        rows = self.rows(batch)
         return Cost(
             flops=2.0 * rows * self.d_in * self.d_out,
             weight_bytes=self.visited(batch) * (self.d_in + self.bias) * self.d_out * self.weight_bytes,
@@ -63,4 +79,4 @@ class ExpertLinear(AbstractOp):
 
     @property
     def live(self) -> Live:
-        return Live(self.experts_per_token * (self.d_in + self.d_out) * self.activation_bytes)
+        return Live(self.experts_per_token / self.ranks * (self.d_in + self.d_out) * self.activation_bytes)

@@ -20,6 +20,8 @@ When = Literal["always", "encoder", "first", "vision", "prediction"]
 the decoder that reads its output, in which it runs over the tokens of the encoder; that over the patches of images;
 those that guess tokens ahead."""
 
+Place = Literal["first", "layers", "last"]
+"""Stages that hold a node: the first one, each with its layers, or the last one."""
 
 NOTHING = Live()
 
@@ -42,6 +44,10 @@ class Node:
     held: Live = NOTHING
     """What stays alive for the whole pass: biases of scores, the output of an encoder."""
     runs: When = "always"
+    share: float = 1.0
+    """Sequences that its operator sees for each one of the rank: fewer where ranks share tokens, more where experts see
+    those of several ranks."""
+    place: Place = "layers"
     stored: float | None = None
     """Times that its weights are kept; None: as often as it runs."""
     steps: float = 1.0
@@ -77,6 +83,8 @@ class Node:
         """What is alive while it runs; a pass in several kernels holds the tensors of one of them."""
         own, share = self.op.live, self.kernels if isinstance(self.op, Elementwise) else 1.0
         own = own._replace(token_bytes=own.token_bytes / share, sequence_bytes=own.sequence_bytes / share)
+        if self.share != 1.0:
+            own = Live(*(self.share * part for part in own))
         if self.steps != 1.0:
             own = Live(self.steps * own.token_bytes + own.sequence_bytes + self.steps**2 * own.pair_bytes)
         if self.runs == "first":
@@ -87,6 +95,8 @@ class Node:
         """The batch as its operator sees it: samples of a network as sequences, or the tokens of an encoder."""
         if self.runs == "first":
             return batch.of_source()
+        if self.share != 1.0:
+            batch = batch.times(self.share)
         return batch if self.steps == 1.0 else Batch.uniform(batch.tokens, self.steps, 0.0)
 
     def cost(self, batch: Batch) -> Cost:

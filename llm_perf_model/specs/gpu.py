@@ -74,6 +74,8 @@ class GpuSpec(FileSpec):
     scale_up: ScaleUp | None = None
     host_link: Name
     """The bus to the host: a link whose name ends in -host where cards have no access to each other over it."""
+    network: Name | None = None
+    """The link between nodes that the vendor's own systems have, one port for each device; None: no usual one."""
 
     @property
     def capacity_bytes(self) -> float:

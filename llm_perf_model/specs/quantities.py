@@ -44,6 +44,13 @@ def _single(value: object) -> int:
     return value
 
 
+def _flag(value: object) -> bool:
+    """Yes or no."""
+    if not isinstance(value, bool):
+        raise ValueError(f"is {shortened(value)}; must be true or false")
+    return value
+
+
 def _scalar(wanted: str, right: Callable[[float], bool]) -> Callable[[object], float]:
     """A check for one number."""
 
@@ -91,6 +98,7 @@ Fraction = Annotated[
     Num, PlainValidator(_fraction), _one_or_many({"type": "number", "exclusiveMinimum": 0, "maximum": 1})
 ]
 Part = Annotated[Num, PlainValidator(_part), _one_or_many({"type": "number", "minimum": 0, "maximum": 1})]
+Flag = Annotated[bool, PlainValidator(_flag), WithJsonSchema({"type": "boolean"})]
 Single = Annotated[int, PlainValidator(_single)]
 Amount = Annotated[
     float, PlainValidator(_scalar("a number of at least 0", lambda x: x >= 0.0)), _number({"minimum": 0})

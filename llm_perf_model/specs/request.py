@@ -21,6 +21,7 @@ from .network import NetworkSpec
 from .precision import PrecisionSpec
 from .price import PriceSpec, TariffSpec
 from .quantities import Amount, Fraction, Overhead, Share, Single, Watts, Whole, shortened
+from .sharing import Sharing
 from .techniques import TOKENS, Techniques
 from .workload import WorkloadSpec
 
@@ -67,7 +68,7 @@ def _level(value: object) -> float:
     raise ValueError(f"is {shortened(value)}; must be one of {', '.join(map(str, LEVELS))}")
 
 
-class Request(Techniques):
+class Request(Techniques, Sharing):
     """One estimate's request. Names may be catalogue names, aliases, paths or specs.
 
     `batch_size`, `input_len`, `output_len`, the efficiencies and numbers of techniques take arrays that broadcast

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Any, Final, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from .gpu import GpuSpec
 from .link import LinkSpec
 from .model import ModelSpec
 from .named import named
 from .precision import PrecisionSpec
-from .quantities import Fraction, Natural, Part, Single, Whole, shortened
+from .quantities import Flag, Fraction, Natural, Part, Single, Whole
 
 TOKENS: Final = ("prefix_len", "prefill_chunk", "draft_tokens")
 """Fields that count tokens."""
@@ -34,12 +34,6 @@ _HOW: Final = {
     "draft": f"the name of a smaller model, or {OWN_MODULES}",
     "disaggregated": "True",
 }
-
-
-def _switch(value: object) -> bool:
-    if isinstance(value, bool):
-        return value
-    raise ValueError(f"is {shortened(value)}; must be True or False")
 
 
 def _field(text: str) -> Any:
@@ -73,9 +67,7 @@ class Techniques(BaseModel):
         Annotated[LinkSpec | str, named(LinkSpec)] | None,
         _field("drive that holds them in place of host memory, as nvme-gen4 (`list links`)"),
     ] = None
-    disaggregated: Annotated[
-        Annotated[bool, PlainValidator(_switch)], _field("prefill on devices of its own, which send the cache")
-    ] = False
+    disaggregated: Annotated[Flag, _field("prefill on devices of its own, which send the cache")] = False
     prefill_gpu: Annotated[
         Annotated[GpuSpec | str, named(GpuSpec)] | None, _field("device of the prefill (default: gpu)")
     ] = None

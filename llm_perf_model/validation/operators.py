@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from ..case import connection
 from ..errors import InfeasibleError, UnknownNameError
 from ..graph.parts import NORM_TOUCHES
 from ..machine import gemm_peak
@@ -20,6 +19,7 @@ from ..ops.dense import Embedding, Linear
 from ..ops.elementwise import Elementwise
 from ..ops.moe import ExpertLinear
 from ..ops.node import Node
+from ..placement import connection
 from ..specs.catalog import load
 from ..specs.ffn import GatedFfn
 from ..specs.gpu import GpuSpec

@@ -10,12 +10,12 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from ..case import connection
 from ..exchange import exchange_s
 from ..machine import gemm_peak, machine
 from ..numeric import maximum
 from ..ops.batch import Batch
 from ..ops.node import Node
+from ..placement import connection
 from ..rates import Machine
 from ..roofline import step_s
 from ..specs.catalog import load
