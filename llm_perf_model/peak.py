@@ -218,6 +218,11 @@ def _own_bytes(a: Allocation, tokens: Num) -> Num:
     return kept
 
 
+def sequence_cache_bytes(a: Allocation, tokens: Num) -> Num:
+    """What a device keeps of a sequence of so many tokens, without what blocks and segments add."""
+    return tokens * a.kv_token_bytes + _own_bytes(a, tokens)
+
+
 def _grown_bytes(
     a: Allocation, batch_size: Num, lengths: tuple[Num, Num, Num], counts: tuple[Num, Num]
 ) -> tuple[Num, Num]:

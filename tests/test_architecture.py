@@ -66,6 +66,8 @@ RANKS = {
     "split": 7,
     "intervals": 7,
     "breakdown": 7,
+    "speculation": 7,
+    "handover": 7,
     "techniques": 7,
     "provenance": 7,
     "estimate": 8,
@@ -86,6 +88,7 @@ LIBRARIES = {
     "numpy": {
         "types", "numeric", "specs", "ops", "exchange", "roofline", "generate", "peak", "breakdown", "cost", "estimate",
         "sizing", "summary", "capacity", "api", "validation", "importers", "techniques",
+        "speculation",
     },
     "pydantic": {"specs", "importers", "flags"},
     "fire": {"cli"},

@@ -203,17 +203,14 @@ class Transfer(AbstractOp):
 @final
 @dataclass(frozen=True, slots=True)
 class CacheTransfer(AbstractOp):
-    """A prompt's cache on its way to other devices: so many bytes a token and a sequence, those cached before too."""
+    """The cache of prompts on its way to other devices, so many bytes for each sequence."""
 
     kind: ClassVar[Kind] = "transfer"
-    grows: ClassVar[bool] = True
 
-    token_bytes: float
-    sequence_bytes: float
+    sequence_bytes: Num
 
     def cost(self, batch: Batch) -> Cost:
-        cached = batch.kv_tokens() * self.token_bytes + batch.seqs * self.sequence_bytes
-        return Cost(comm_bytes=cached, comm_steps=1.0)
+        return Cost(comm_bytes=batch.seqs * self.sequence_bytes, comm_steps=1.0)
 
     @property
     def live(self) -> Live:
