@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from .allocation import Allocation, allocation
 from .casts import with_casts
@@ -36,6 +35,18 @@ AnyModel = ModelSpec | NetworkSpec
 S = TypeVar("S", KernelSpec, PowerSpec)
 
 
+class Equip(Protocol):
+    """Adds the techniques of a request to a case."""
+
+    def __call__(self, case: Case, /) -> Case:
+        """The case with the techniques."""
+        ...
+
+    def at(self, index: tuple[Any, ...], shape: tuple[int, ...]) -> Equip:
+        """The same at one point of arrays of that shape."""
+        ...
+
+
 class Draft(NamedTuple):
     """What guesses tokens ahead of a model on the same devices."""
 
@@ -64,7 +75,7 @@ class Case:
     machine: Machine
     allocation: Allocation
     draft: Draft | None = None
-    equip: Callable[[Case], Case] | None = None
+    equip: Equip | None = None
     """Adds the techniques of a request, to a case that is like it too; None: there are none."""
 
     @property

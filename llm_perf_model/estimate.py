@@ -47,6 +47,9 @@ MEMORY_PARTS = (
 )  # fmt: skip
 """Fields of `Memory` in an answer: four parts that add up to the peak, and what is inside them."""
 
+UNMEASURED = frozenset({"draft", "offload_weights", "offload_kv", "disaggregated"})
+"""Techniques that change what a step is, and of which there are no records."""
+
 
 class Bounds(NamedTuple):
     """What a measurement lies between, and the records that say so."""
@@ -264,6 +267,9 @@ class Estimate:
             return Bounds(None, None, "none: no engine has records of encoder-decoders yet")
         if case.engine.flat:
             return Bounds(None, None, "none: an engine with flat rates states a bound, not an estimate")
+        unmeasured = sorted(request.techniques & UNMEASURED)
+        if unmeasured:
+            return Bounds(None, None, f"none: no engine has records with {unmeasured[0]} yet")
         if request.flops_efficiency is not None or request.hbm_memory_efficiency is not None:
             return Bounds(None, None, "none: the efficiencies were given, not fitted")
         phase: PhaseName = INTERVALS[metric] if case.model.causal else "prefill"
@@ -275,7 +281,8 @@ class Estimate:
 
     def breakdown(self, by: Detail = "ops") -> Report:
         """FLOPs, bytes, time, bound and share of every operator, or of every role."""
-        return breakdown({"prefill": self.prefill, "decode": self.decode}, by)
+        moved = {} if self.handover is None else {"transfer": self.handover.transfer}
+        return breakdown({"prefill": self.prefill} | moved | {"decode": self.decode}, by)
 
     def require_feasible(self) -> None:
         """Raise if a point cannot run.
@@ -294,6 +301,26 @@ class Estimate:
             )
         if not np.all(self.fits):
             raise OutOfMemoryError(*self.explain(self))
+
+    def _techniques(self) -> dict[str, Any]:
+        """What techniques did, as plain data; empty without any."""
+        if not self.request.techniques:
+            return {}
+        found: dict[str, Num] = {"expected_tokens_per_step": self.expected_tokens_per_step}
+        if self.speculation is not None:
+            found |= {"draft_tokens": self.speculation.draft_tokens, "speedup": self.speculation.speedup}
+        if self.machine.host_link is not None:
+            found |= {"prefill_streamed_bytes": self.prefill.totals.streamed_bytes}
+            found |= {"decode_streamed_bytes": self.decode.totals.streamed_bytes}
+            found |= {"host_link_bytes_per_s": self.machine.host_link.bytes_per_s}
+        answer = {name: plain(value) for name, value in found.items()}
+        if self.handover is not None:
+            names = ("transfer_s", "exposed_transfer_s", "period_s")
+            answer |= {name: plain(getattr(self, name)) for name in names}
+            answer |= {"transferred_bytes": plain(self.handover.transfer.comm_bytes)}
+            answer |= {"prefill_gpu": self.handover.case.gpu.name, "transfer_link": self.handover.link.name}
+            answer |= {"prefill_memory": _sizes(self.prefill_memory)}
+        return {"techniques": answer}
 
     def to_dict(self, detail: Detail | None = None) -> dict[str, Any]:
         """The answer in SI units: numbers, lists, text and None.
@@ -315,15 +342,14 @@ class Estimate:
         answer |= {name: plain(getattr(self, name)) for name in later}
         answer |= {"cost": None if self.cost is None else self.cost.to_dict()}
         answer |= {"interval": self.interval, "provenance": provenance(self.case, self.request)}
+        answer |= self._techniques()
         if detail is not None:
             answer["breakdown"] = list(self.breakdown(detail).records)
         return answer
 
     def memory_dict(self) -> dict[str, Any]:
         """Bytes of each part of the peak, and the moment that sets it."""
-        return {name: plain(getattr(self.memory, name)) for name in MEMORY_PARTS} | {
-            "moment": plain(self.memory.moment)
-        }
+        return _sizes(self.memory)
 
     def report(self) -> Report:
         """Tables for people."""
@@ -334,6 +360,10 @@ class Estimate:
 
     def _repr_html_(self) -> str:
         return self.report().html()
+
+
+def _sizes(memory: Memory) -> dict[str, Any]:
+    return {name: plain(getattr(memory, name)) for name in MEMORY_PARTS} | {"moment": plain(memory.moment)}
 
 
 def _phase(phase: Phase) -> dict[str, Any]:

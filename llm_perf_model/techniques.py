@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -57,6 +57,17 @@ class Equipment:
         if np.any(r.offload_weights) or np.any(r.offload_kv):
             case = self._offloading(case)
         return replace(case, equip=self)
+
+    def at(self, index: tuple[Any, ...], shape: tuple[int, ...]) -> Equipment:
+        """The techniques at one point of arrays of that shape."""
+
+        def number(value: Num) -> float:
+            return float(np.broadcast_to(value, shape)[index])
+
+        fields = {name: getattr(self.request, name) for name in self.request.techniques}
+        numbers = {name: number(value) for name, value in fields.items() if isinstance(value, np.ndarray)}
+        guesses = None if self.draft_tokens is None else number(self.draft_tokens)
+        return replace(self, request=self.request.model_copy(update=numbers), draft_tokens=guesses)
 
     def _drafting(self, case: Case) -> Case:
         """With a draft, which keeps weights and a cache beside the model's and schedules no steps of its own."""
@@ -187,9 +198,10 @@ def _impossible(case: Case, r: Request) -> Iterator[str]:
     if cached and (not case.model.causal or case.allocation.encodes):
         what = "has an encoder that reads prompts whole" if case.model.causal else "makes one pass and keeps no cache"
         yield f"{min(cached)}: {case.model.name} {what}; leave it out"
-    moved = [field for field in ("draft", "offload_kv", "offload_weights") if np.any(getattr(r, field) or 0.0)]
-    if moved and case.layout.pp > 1:
-        yield f"{moved[0]}: is answered with pp = 1 alone, not with {case.layout.pp} stages; use tp"
+    unstaged = {"draft": r.draft is not None, "offload_kv": r.offload_kv, "offload_weights": r.offload_weights}
+    if case.layout.pp > 1:
+        for field in (field for field, used in unstaged.items() if np.any(used)):
+            yield f"{field}: is answered with pp = 1 alone, not with {case.layout.pp} stages; use tp"
     if np.any(r.offload_kv) and case.engine.concatenates(case.allocation.cache):
         yield f"offload_kv: {case.engine.name} copies its cache as it grows, on the device; leave it out"
     if np.any(r.offload_kv) and r.disaggregated:
