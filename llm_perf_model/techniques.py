@@ -141,10 +141,8 @@ def prefilling(case: Case, request: Request) -> tuple[Case, LinkSpec]:
         raise InfeasibleError(f"disaggregated: {gpu.name} has no usual network; name the link with transfer_link")
     link = _spec(LinkSpec, named)
     if link.storage:
-        raise InfeasibleError(
-            f"transfer_link: {link.name}: a drive joins no devices; name a fabric, a bus or a network"
-        )
-    return Equipment(request)(alike(case, gpu=gpu, layout=layout)), link
+        raise InfeasibleError(f"transfer_link: {link.name} is a drive, which joins no devices; name another link")
+    return Equipment(request, prefills=True)(alike(case, gpu=gpu, layout=layout)), link
 
 
 def host_bytes_per_s(gpu: GpuSpec, drive: LinkSpec | None = None) -> float:
