@@ -168,7 +168,8 @@ def beside(one: Allocation, other: Allocation) -> Allocation:
 def _offloaded(a: Allocation, link: HostLink, layers: float) -> Allocation:
     r"""What stays on the device of a share f on the host, :math:`\min(1, 1 - f + 2 f / L)` of L layers."""
     weights, cache = (
-        minimum(1.0, 1.0 - share + share * STREAMED_LAYERS / layers) for share in (link.weights, link.cache)
+        minimum(1.0, 1.0 - share + share * STREAMED_LAYERS / layers)
+        for share in (link.weights_fraction, link.cache_fraction)
     )
     return replace(
         a,

@@ -388,19 +388,21 @@ SUFFIX = re.compile(
     r"|usd|usd_per_hour|usd_per_gpu_hour|usd_per_kwh|usd_per_request)$"
 )
 _COUNTS = """
-activation_vectors active_parameters attention_blocks attention_window batch batch_axis batch_size beams bias blocks
-buckets bundles cache_tensors calls channels columns comm_steps concurrency conv_window convolution_columns copied
-count d_in d_out decay_rank decode_steps depth deviation deviations devices dilation directions dispatched dp
-embedding_width encoder_layer_count ep error estimated executions experts experts_per_token exposed_exponentials extra
-fast_head_dims features filters frames gate_rank gates given groups half_width half_widths head_dim heads hidden high
-in_channels in_values inner input input_shape intermediate interval_level kernel kernels key_dim key_heads key_rows
-kv_heads kv_rank latent launch_year launched layer_count layer_split layers learned_rows line links logit_cap low made
-max_batch_size max_context max_positions mean measured median merged multiply_adds n n_devices new noise nope_dim
-norms num_beams out_channels out_groups out_rank overallocation p90 padding parameters pass_sequences passes past
-patch position_buckets position_rows positions pp prefill_chunk projector projectors pue q_rank query_rows ranks
-requests residual_streams residuals rope_dim rows samples scalar score_rows seqs shape shapes shared shared_intermediate
-side_rows sizes sms softmax_tensors source splits stages state step_rank steps stride tensors text_columns tiles
-token_types touches tp value value_dim value_heads values vocab weights width window working_ranks worst
+acceptance activation_vectors active_parameters attention_blocks attention_window batch batch_axis batch_size beams
+bias blocks buckets bundles cache_tensors calls channels columns comm_steps concurrency conv_window
+convolution_columns copied count d_in d_out decay_rank decode_steps depth deviation deviations devices dilation
+directions dispatched dp embedding_width encoder_layer_count ep error estimated executions expected_tokens_per_step
+experts experts_per_token exposed_exponentials extra fast_head_dims features filters frames gate_rank gates given
+groups half_width half_widths head_dim heads hidden high in_channels in_values inner input input_shape intermediate
+interval_level kernel kernels key_dim key_heads key_rows kv_heads kv_rank latent launch_year launched layer_count
+layer_split layers learned_rows line links logit_cap low made max_batch_size max_context max_positions mean measured
+median merged multiply_adds n n_devices new noise nope_dim norms num_beams offload_kv offload_weights out_channels
+out_groups out_rank overallocation p90 padding parameters pass_sequences passes past patch position_buckets
+position_rows positions pp prefill_chunk prefill_tp projector projectors pue q_rank query_rows ranks requests
+residual_streams residuals rope_dim rows samples scalar score_rows seqs shape shapes shared shared_intermediate
+side_rows sizes sms softmax_tensors source speedup splits stages state step_rank steps stride tensors text_columns
+tiles token_types tokens_per_step touches tp value value_dim value_heads values vocab weights width window
+working_ranks worst
 """
 COUNTS = set(_COUNTS.split())
 """Numbers without a unit: counts, shapes, dimensionless, and tokens or positions by another word."""
