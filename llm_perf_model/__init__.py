@@ -41,6 +41,8 @@ from .specs.price import PriceSpec, TariffSpec
 from .specs.workload import WorkloadSpec
 
 if _TYPE_CHECKING:
+    from .importers.foreign import import_file
+    from .importers.huggingface.loading import import_hf
     from .importers.onnx import import_onnx
     from .validation.run import calibrate, validate
 
@@ -74,6 +76,8 @@ __all__ = [
     "engines",
     "estimate",
     "gpus",
+    "import_file",
+    "import_hf",
     "import_onnx",
     "kernels",
     "links",
@@ -94,6 +98,14 @@ def __getattr__(name: str) -> object:
         from .validation import run
 
         return getattr(run, name)
+    if name == "import_hf":
+        from .importers.huggingface import loading
+
+        return loading.import_hf
+    if name == "import_file":
+        from .importers import foreign
+
+        return foreign.import_file
     if name == "import_onnx":
         from .importers import onnx
 

@@ -16,6 +16,7 @@ from .errors import InfeasibleError, SpecError, UnknownNameError
 from .estimate import Estimate
 from .generate import Phase, decode, prefill
 from .handover import Handover, handover
+from .images import seen
 from .rates import Machine, with_efficiencies, with_power_limit
 from .roofline import Pipeline
 from .sizing import shortfall
@@ -31,7 +32,7 @@ from .specs.link import LinkSpec
 from .specs.model import ModelSpec
 from .specs.network import NetworkSpec
 from .specs.power import PowerSpec
-from .specs.precision import PrecisionSpec
+from .specs.precision import CacheFormat, PrecisionSpec
 from .specs.price import PriceSpec, TariffSpec
 from .specs.request import Request
 from .specs.workload import WorkloadSpec
@@ -49,7 +50,7 @@ def estimate(model: str | AnyModel, **options: Any) -> Estimate:
     Args:
         model: catalogue name, alias, path to a JSON file, a `ModelSpec` or a `NetworkSpec`.
         **options: the other fields of `Request`: `gpu`, `engine`, `precision`, `link` (names or
-            specs), `tp`, `dp` (whole numbers), `batch_size`, `input_len`, `output_len`,
+            specs), `kv_dtype`, `tp`, `dp` (whole numbers), `batch_size`, `input_len`, `output_len`,
             `flops_efficiency`, `hbm_memory_efficiency` (numbers, or arrays that broadcast together).
 
     Returns:
@@ -75,12 +76,14 @@ def memory(model: str | AnyModel, **options: Any) -> Capacity:
 
 def answer(request: Request, case: Case | None = None) -> Estimate:
     """The estimate of a checked request, of its own case or of one that is like it."""
+    request = _as_stored(request)
     plain = _case(request) if case is None else case
     case = equipped(plain, request) if request.techniques else plain
     machine = _reached(case.machine, request)
     if request.price is not None or request.tariff is not None:
         price_of(request, case.gpu.name)  # names are wrong now, not when the cost is read
     workload = _workload(request, case.model)
+    _check_shares(case.layout, workload.batch_size)
     moved = _handover(case, request, workload) if request.disaggregated else None
     guessed = _speculation(case, machine, request, workload) if case.draft is not None else None
     if guessed is not None:
@@ -119,7 +122,9 @@ def _prefill(case: Case, request: Request, workload: WorkloadSpec) -> Phase:
     seqs, pipeline = _shared(case, workload)
     copies, by_token = request.num_beams if case.engine.beams == "copied" else 1, case.allocation.token_by_token
     rest = (copies, by_token, request.prefix_len, request.prefill_chunk)
-    phase = prefill(case.graph, _reached(case.machine, request), seqs, workload.input_len, *rest, pipeline)
+    machine = _reached(case.machine, request)
+    phase = prefill(case.graph, machine, seqs, workload.input_len, *rest, pipeline)
+    phase = seen(phase, case, machine, request, seqs)
     if case.draft is None:
         return phase
     draft = case.draft
@@ -231,13 +236,23 @@ def _check_shares(layout: LayoutSpec, batch_size: Num) -> None:
         raise InfeasibleError(f"batch_size = {fewest:.0f} is less than {words}: give at least {least}")
 
 
+def _as_stored(request: Request) -> Request:
+    """The request with the precision of its checkpoint, where the model is one and no precision is named."""
+    model = request.model
+    if "precision" in request.model_fields_set or not isinstance(model, str) or not is_path(model):
+        return request
+    from .importers.foreign import states_precision
+
+    return request.model_copy(update={"precision": model}) if states_precision(model) else request
+
+
 def _case(request: Request) -> Case:
     """The case of a request, from a cache where every part of it is a catalogue name."""
     engine = request.engine
     if request.pool_fraction is not None:
         engine = _spec(EngineSpec, engine).model_copy(update={"pool_fraction": request.pool_fraction})
     parts = (request.model, request.gpu, engine, request.precision, request.link, request.network)
-    rest = (request.oversubscription, _layout(request), request.num_beams, request.input_shape)
+    rest = (request.oversubscription, _layout(request), request.num_beams, request.input_shape, request.kv_dtype)
     if all(part is None or (isinstance(part, str) and not is_path(part)) for part in parts):
         return _named_case(*parts, *rest)
     return _make(*parts, *rest)
@@ -254,12 +269,13 @@ def _make(
     layout: LayoutSpec,
     beams: int,
     input_shape: Shape | None,
+    kv_dtype: CacheFormat = "auto",
 ) -> Case:
     return make_case(
         _model_of(model, input_shape),
         _spec(GpuSpec, gpu),
         _spec(EngineSpec, engine),
-        _spec(PrecisionSpec, precision),
+        _spec(PrecisionSpec, precision).with_cache(kv_dtype),
         layout,
         _link(link),
         beams,
@@ -277,10 +293,9 @@ def _model_of(value: str | AnyModel, input_shape: Shape | None) -> AnyModel:
     """The model or the network that a name, an alias or a path stands for."""
     if not isinstance(value, str):
         return value
-    if value.endswith(".onnx"):
-        from .importers.onnx import import_onnx
-
-        return import_onnx(value, input_shape=input_shape)
+    imported = _imported(value, input_shape) if is_path(value) else None
+    if imported is not None:
+        return imported
     if value in names(NetworkSpec):
         return load(NetworkSpec, value)
     try:
@@ -297,6 +312,17 @@ def _model_of(value: str | AnyModel, input_shape: Shape | None) -> AnyModel:
         return _network_at(value, failure)
 
 
+def _imported(path: str, input_shape: Shape | None) -> AnyModel | None:
+    """What a file of another tool holds; None for a file of this package."""
+    if path.endswith(".onnx"):
+        from .importers.onnx import import_onnx
+
+        return import_onnx(path, input_shape=input_shape)
+    from .importers.foreign import foreign
+
+    return foreign(ModelSpec, path)
+
+
 def _network_at(path: str, failure: SpecError) -> NetworkSpec:
     """The network in a file that is no model; the shorter report where it is neither."""
     try:
@@ -309,4 +335,11 @@ _named_case = lru_cache(maxsize=256)(_make)
 
 
 def _spec(kind: type[S], value: S | str) -> S:
-    return load(kind, value) if isinstance(value, str) else value
+    """The spec that a name, a path or a file of another tool stands for."""
+    if not isinstance(value, str):
+        return value
+    if not is_path(value):
+        return load(kind, value)
+    from .importers.foreign import find
+
+    return find(kind, value)

@@ -12,7 +12,7 @@ from .errors import InfeasibleError, SpecError, UnknownNameError
 from .graph.parts import Split
 from .graph.stack import build_split
 from .layers import build_network
-from .machine import convolution_peak, gemm_peak, machine
+from .machine import convolution_peak, gemm_peak, machine, with_network
 from .ops.node import Graph
 from .placement import NO_LINKS, Joints, Links, check_layout, joints
 from .rates import Machine, counted_at
@@ -62,6 +62,8 @@ class Case:
     gpu: GpuSpec
     engine: EngineSpec
     precision: PrecisionSpec
+    running: PrecisionSpec
+    """The precision as the device runs it: with weights widened on the way in where it lacks a unit as narrow."""
     layout: LayoutSpec
     named: Links
     """The links that were named."""
@@ -109,17 +111,19 @@ def make_case(
     """
     _check_beams(model, beams)
     check_layout(model, layout)
+    running = _running(precision, gpu)
     named = Links(link, network, oversubscription)
     joined = joints(gpu, layout, named)
     kernels, power = _of_generation(KernelSpec, gpu), _of_generation(PowerSpec, gpu)
     split = Split.of(layout, joined.node_ranks)
-    graph = _graph(model, engine, precision, split, beams, input_shape)
-    reached = _machine(model, gpu, engine, precision, joined, kernels, power, beams, graph)
+    graph = _graph(model, engine, running, split, beams, input_shape)
+    reached = _machine(model, gpu, engine, running, joined, kernels, power, beams, graph)
     return Case(
         model=model,
         gpu=gpu,
         engine=engine,
         precision=precision,
+        running=running,
         layout=layout,
         named=named,
         joints=joined,
@@ -154,7 +158,7 @@ def alike(
 def with_coefficients(case: Case, engine: EngineSpec) -> Case:
     """The case under an engine that differs in coefficients of time alone: another machine, the same graph."""
     c = case
-    reached = _machine(c.model, c.gpu, engine, c.precision, c.joints, c.kernels, c.power, c.beams, c.graph)
+    reached = _machine(c.model, c.gpu, engine, c.running, c.joints, c.kernels, c.power, c.beams, c.graph)
     return replace(case, engine=engine, machine=reached)
 
 
@@ -174,20 +178,28 @@ def _machine(
     FLOPs of a network with convolutions are held against the peak of their unit.
     """
     peak = gemm_peak(gpu, precision)
-    if peak is None:
-        units = ", ".join(sorted(gpu.peak_flops_per_s))
-        wanted = " or ".join(precision.gemm_peaks)
-        raise InfeasibleError(
-            f"{gpu.name} cannot run precision {precision.name}: it needs {wanted}, the device has {units}"
-            + _nearest(precision, gpu)
-        )
+    assert peak is not None, "the precision runs on the device"
     layers, encoder_layers = _timed_layers(model)
-    rates, links = engine.kernels or kernels, (joined.inside, joined.network)
-    m = machine(gpu, engine, rates, precision, peak, layers, links[0], power, encoder_layers, links[1])
+    rates, inside = engine.kernels or kernels, joined.inside
+    m = machine(gpu, engine, rates, precision, peak, layers, inside, power, encoder_layers)
+    m = with_network(m, gpu, engine, joined.network)
     if any(node.op.kind == "convolution" for node in graph):
         m = counted_at(m, gpu.peak_flops_per_s[convolution_peak(gpu, precision, peak)])
     beam_s = engine.beam_s or 0.0 if beams > 1 else 0.0
     return replace(m, sequence_s=m.sequence_s + beam_s)
+
+
+def _running(precision: PrecisionSpec, gpu: GpuSpec) -> PrecisionSpec:
+    """The precision as the device runs it."""
+    running = precision.on(gpu.peak_flops_per_s)
+    if running is None:
+        units = ", ".join(sorted(gpu.peak_flops_per_s))
+        wanted = " and ".join(" or ".join(peaks) for peaks in precision.wanted_peaks)
+        raise InfeasibleError(
+            f"{gpu.name} cannot run precision {precision.name}: it needs {wanted}, the device has {units}"
+            + _nearest(precision, gpu)
+        )
+    return running
 
 
 def _nearest(precision: PrecisionSpec, gpu: GpuSpec) -> str:
@@ -199,7 +211,7 @@ def _nearest(precision: PrecisionSpec, gpu: GpuSpec) -> str:
         return apart, len(other.model_fields_set)
 
     known = [load(PrecisionSpec, name) for name in names(PrecisionSpec)]
-    runnable = [other for other in known if gemm_peak(gpu, other) is not None]
+    runnable = [p for p in known if p.offered_to is None and p.on(gpu.peak_flops_per_s) is not None]
     return f"; did you mean precision {min(runnable, key=distance).name}?" if runnable else ""
 
 

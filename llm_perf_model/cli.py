@@ -19,7 +19,7 @@ from .capacity import Capacity
 from .errors import LlmPerfModelError, OutOfMemoryError, RequestError
 from .estimate import Estimate
 from .flags import given_to, taking
-from .listing import KINDS, listing, show_spec
+from .listing import KINDS, listing, show_spec, spec_report
 from .report.document import FORMATS, Format, Report
 from .report.export import write_text
 from .specs.request import Request
@@ -34,7 +34,8 @@ def infer(
     model: str | None = None,
     gpu: str = "a100-sxm-40gb",
     engine: str = "fastertransformer",
-    precision: str = "w16a16",
+    precision: str | None = None,
+    kv_dtype: str = "auto",
     link: str | None = None,
     tp: int = 1,
     pp: int = 1,
@@ -69,7 +70,8 @@ def infer(
         model: name, alias or path of a model (`list models` shows all)
         gpu: name, alias or path of a device (`list gpus`)
         engine: name, alias or path of an engine (`list engines`)
-        precision: name, alias or path of a precision (`list precisions`)
+        precision: name, alias or path of a precision (`list precisions`; default: w16a16, or as a checkpoint is stored)
+        kv_dtype: what keys and values are stored in: auto (as the precision), fp32, fp16, bf16, fp8, int8 or fp4
         link: link between tensor-parallel ranks (default: the device's fastest that reaches them)
         tp: tensor-parallel ranks
         pp: pipeline stages of consecutive layers, which work side by side on parts of the batch
@@ -110,7 +112,8 @@ def memory(
     model: str | None = None,
     gpu: str = "a100-sxm-40gb",
     engine: str = "fastertransformer",
-    precision: str = "w16a16",
+    precision: str | None = None,
+    kv_dtype: str = "auto",
     link: str | None = None,
     tp: int = 1,
     pp: int = 1,
@@ -132,7 +135,8 @@ def memory(
         model: name, alias or path of a model (`list models` shows all)
         gpu: name, alias or path of a device (`list gpus`)
         engine: name, alias or path of an engine (`list engines`), which says how memory is allocated
-        precision: name, alias or path of a precision (`list precisions`)
+        precision: name, alias or path of a precision (`list precisions`; default: w16a16, or as a checkpoint is stored)
+        kv_dtype: what keys and values are stored in: auto (as the precision), fp32, fp16, bf16, fp8, int8 or fp4
         link: link between tensor-parallel ranks (default: the device's fastest that reaches them)
         tp: tensor-parallel ranks
         pp: pipeline stages of consecutive layers, which work side by side on parts of the batch
@@ -268,6 +272,53 @@ def import_onnx(
     return _finish(report, format, None)
 
 
+def import_hf(
+    path: str | None = None, name: str | None = None, output: str | None = None, format: str = "json"
+) -> Report:
+    """The model that a Hugging Face config.json describes, as a model file.
+
+    Args:
+        path: the config.json, a folder that holds one, or hf: and the name of a repository
+        name: name of the model (default: that of the file, the folder or the repository)
+        output: model file to write
+        format: json (the model file), text (fields and origins), csv or markdown
+    """
+    from .importers.huggingface.loading import import_hf as imported
+    from .importers.written import data_of, text_of
+
+    if path is None or isinstance(path, bool):
+        raise RequestError("path: is missing; give a config.json, a folder that holds one, or hf:owner/name")
+    model = imported(str(path), _word("name", name))
+    if output is not None:
+        write_text(_file("output", output), text_of(model))
+        return Report(f"written: {output}")
+    return _finish(replace(spec_report(model), data=data_of(model)), format, None)
+
+
+def import_file(
+    path: str | None = None, kind: str | None = None, output: str | None = None, format: str = "text"
+) -> Report:
+    """A file of llm-analysis or aiconfigurator, or a GGUF file, as a file of this package.
+
+    Args:
+        path: model, GPU or dtype JSON of llm-analysis, system YAML of aiconfigurator, or GGUF file
+        kind: model, gpu, precision or link (default: what the file is about)
+        output: file to write
+        format: text (fields and origins), json (the file), csv or markdown
+    """
+    from .importers.foreign import import_file as imported
+    from .importers.written import data_of, text_of
+
+    if path is None or isinstance(path, bool):
+        raise RequestError("path: is missing; give a file of another tool")
+    spec = imported(str(path), _word("kind", kind))
+    report = replace(spec_report(spec), data=data_of(spec))
+    if output is not None:
+        write_text(_file("output", output), text_of(spec))
+        report = replace(report, notes=(*report.notes, f"written: {output}"))
+    return _finish(report, format, None)
+
+
 COMMANDS: dict[str, Callable[..., Report]] = {
     "infer": infer,
     "memory": memory,
@@ -275,7 +326,9 @@ COMMANDS: dict[str, Callable[..., Report]] = {
     "show": show,
     "validate": validate,
     "calibrate": calibrate,
+    "import_file": import_file,
     "import_onnx": import_onnx,
+    "import_hf": import_hf,
 }
 
 

@@ -13,20 +13,22 @@ from .rates import (
     BlockRate,
     ConvolutionRate,
     Exchange,
+    ExpertRate,
     Machine,
     OneKernel,
     PassRate,
     Power,
     Rate,
     RecurrentRate,
+    Tile,
 )
 from .specs.collective import CollectiveSpec
 from .specs.engine import EngineSpec
 from .specs.gpu import GpuSpec, Peak
-from .specs.kernels import GemmKernels, KernelRates, SchemeKernels
+from .specs.kernels import ExpertScheme, ExpertTiles, GemmKernels, KernelRates, SchemeKernels
 from .specs.link import LinkSpec
 from .specs.power import PowerSpec
-from .specs.precision import PrecisionSpec
+from .specs.precision import PrecisionSpec, Products
 from .types import Num
 
 FULL_WIDTH_BYTES = 4.0
@@ -79,11 +81,10 @@ def machine(
     connection: Connection | None,
     power: PowerSpec,
     encoder_layers: int = 0,
-    network: Connection | None = None,
 ) -> Machine:
     """The rates of kernels whose products run on the unit `peak`, for a model of `layers` layers.
 
-    An encoder-decoder has `encoder_layers` besides. Ranks of one node are joined by `connection`, nodes by `network`.
+    An encoder-decoder has `encoder_layers` besides. Ranks of one node are joined by `connection`.
     """
     half = engine.half_layer_s if precision.activation_bytes < FULL_WIDTH_BYTES else 0.0
     wide = _first(gpu, precision.wide_gemm_peaks) or peak
@@ -92,14 +93,14 @@ def machine(
     reached = Machine(
         rates=units.rates(),
         kernel_start_s=units.kernel_start_s,
-        experts_start_s=0.0 if engine.flat else kernels.experts.start_s,
         dispatch_s=engine.dispatch_s,
         launch_s=engine.launch_s or 0.0,
         step_s=engine.step_s,
-        peak_flops_per_s=gpu.peak_flops_per_s[peak],
+        peak_flops_per_s=units.fastest_flops_per_s,
         peak_hbm_bytes_per_s=gpu.hbm_bytes_per_s,
-        power=_power(gpu, power, peak, connection),
+        power=_power(gpu, power, units.fastest_flops_per_s, connection),
         blocks={} if engine.flat else units.blocks(),
+        experts=None if engine.flat else units.of(precision.experts).experts(),
         convolution=None if engine.flat else units.convolutions(),
         recurrent=None if engine.flat else units.recurrent(),
         attention=None if engine.flat else units.attention(),
@@ -113,17 +114,20 @@ def machine(
         request_s=engine.request_s,
         staged_bytes_per_s=engine.staged_bytes_per_s or float("inf"),
     )
-    if network is not None:
-        reached = replace(reached, network=_ring(gpu, engine, network))
     return reached if connection is None else _connected(reached, gpu, engine, connection)
 
 
-def _power(gpu: GpuSpec, power: PowerSpec, peak: Peak, connection: Connection | None) -> Power:
+def with_network(m: Machine, gpu: GpuSpec, engine: EngineSpec, network: Connection | None) -> Machine:
+    """The machine with what joins its node to others."""
+    return m if network is None else replace(m, network=_ring(gpu, engine, network))
+
+
+def _power(gpu: GpuSpec, power: PowerSpec, peak_flops_per_s: float, connection: Connection | None) -> Power:
     """Shares of the design power, spread over what the units do at their peaks."""
     link_bytes_per_s = connection.bytes_per_s if connection else None
     return Power(
         idle_w=power.idle_fraction * gpu.tdp_w,
-        flop_j=power.flops_fraction * gpu.tdp_w / gpu.peak_flops_per_s[peak],
+        flop_j=power.flops_fraction * gpu.tdp_w / peak_flops_per_s,
         byte_j=power.bytes_fraction * gpu.tdp_w / gpu.hbm_bytes_per_s,
         link_byte_j=power.link_fraction * gpu.tdp_w / link_bytes_per_s if link_bytes_per_s else 0.0,
         design_w=gpu.tdp_w,
@@ -170,6 +174,18 @@ class _Units:
     wide: Peak
     convolution: Peak
 
+    def of(self, own: Products | None) -> _Units:
+        """The units of products that have a width and ways of their own; these where they have none."""
+        if own is None:
+            return self
+        return replace(self, precision=self.precision.of(own), peak=_first(self.gpu, own.gemm_peaks) or self.peak)
+
+    @property
+    def fastest_flops_per_s(self) -> float:
+        """The highest peak of the units that run products of layers."""
+        each = (self, self.of(self.precision.attention), self.of(self.precision.experts))
+        return max(self.gpu.peak_flops_per_s[units.peak] for units in each)
+
     @property
     def kernel_start_s(self) -> float:
         """Device time that each kernel adds."""
@@ -179,12 +195,8 @@ class _Units:
     def rates(self) -> dict[Kind, Rate]:
         """Flat rates by kind: of FLOPs where nothing is quantised to blocks, and of bytes."""
         gpu, engine, hbm = self.gpu, self.engine, self.gpu.hbm_bytes_per_s
-        attention = self.kernels.attention
-        narrow_s, wide_s = gpu.peak_flops_per_s[self.peak], gpu.peak_flops_per_s[self.wide]
-        flat = engine.gemm_compute_efficiency or 1.0
-        scheme = self.scheme().memory_efficiency
-        wide_memory = engine.gemm_memory_efficiency or self.capped(self.gemm(self.wide).memory_efficiency)
-        memory = wide_memory if scheme is None else engine.gemm_memory_efficiency or self.capped(scheme)
+        attention, wide_s = self.kernels.attention, gpu.peak_flops_per_s[self.wide]
+        flat, wide_memory = engine.gemm_compute_efficiency or 1.0, self.wide_memory_efficiency
         attended_s = wide_s * (engine.attention_compute_efficiency or self.computed(attention.compute_efficiency))
         attention_memory = engine.attention_memory_efficiency or self.capped(attention.memory_efficiency)
         slow_memory = engine.slow_attention_memory_efficiency or attention_memory
@@ -192,13 +204,12 @@ class _Units:
             gpu.peak_flops_per_s.get("vector_fp32", wide_s),
             hbm * (engine.elementwise_memory_efficiency or self.capped(self.kernels.elementwise.memory_efficiency)),
         )
-        experts = self.kernels.experts.compute_efficiency
-        expert = experts.get(self.precision.scheme, experts["plain"])
         return {
-            "gemm": Rate(narrow_s * flat, hbm * memory),
+            "gemm": self.narrow(flat),
             "wide_gemm": Rate(wide_s * flat, hbm * wide_memory),
+            "attention_gemm": self.of(self.precision.attention).narrow(flat),
             "convolution": Rate(gpu.peak_flops_per_s[self.convolution] * flat, hbm * wide_memory),
-            "expert_gemm": Rate(narrow_s * (flat if engine.flat else self.computed(expert)), hbm * memory),
+            "expert_gemm": self.of(self.precision.experts).expert(flat),
             "attention": Rate(attended_s, hbm * attention_memory),
             "slow_attention": Rate(attended_s, hbm * slow_memory),
             "elementwise": elementwise,
@@ -209,6 +220,24 @@ class _Units:
             "transfer": elementwise,
             "staged": elementwise,
         }
+
+    @property
+    def wide_memory_efficiency(self) -> float:
+        """Share of the bandwidth that products whose operands stay wide reach."""
+        return self.engine.gemm_memory_efficiency or self.capped(self.gemm(self.wide).memory_efficiency)
+
+    def narrow(self, efficiency: float) -> Rate:
+        """Flat rates of the precision's products."""
+        scheme, gpu = self.scheme().memory_efficiency, self.gpu
+        own = self.wide_memory_efficiency if scheme is None else self.capped(scheme)
+        memory = self.engine.gemm_memory_efficiency or own
+        return Rate(gpu.peak_flops_per_s[self.peak] * efficiency, gpu.hbm_bytes_per_s * memory)
+
+    def expert(self, efficiency: float) -> Rate:
+        """Flat rates of the products of experts."""
+        own = self.expert_scheme().memory_efficiency or self.kernels.experts.memory_efficiency
+        memory = self.engine.gemm_memory_efficiency or self.capped(own)
+        return Rate(self.gpu.peak_flops_per_s[self.peak] * efficiency, self.gpu.hbm_bytes_per_s * memory)
 
     def computed(self, efficiency: float, ratio: float | None = None) -> float:
         """An efficiency of arithmetic under this engine's kernels, or under a `ratio` of its own."""
@@ -241,10 +270,16 @@ class _Units:
     def blocks(self) -> dict[Kind, BlockRate]:
         """What a block reaches: in the precision's products, and in those that stay wide."""
         p = self.precision
+        own: dict[Kind, BlockRate] = {"attention_gemm": self.of(p.attention).narrow_block()} if p.attention else {}
         return {
-            "gemm": self.block(self.peak, self.scheme(), p.read_bytes, p.weight_bytes),
+            "gemm": self.narrow_block(),
             "wide_gemm": self.block(self.wide, self.plain(self.wide), p.activation_bytes, p.wide_bytes),
+            **own,
         }
+
+    def narrow_block(self) -> BlockRate:
+        """What a block of the precision's products reaches."""
+        return self.block(self.peak, self.scheme(), self.precision.read_bytes, self.precision.weight_bytes)
 
     def block(self, peak: Peak, scheme: SchemeKernels, input_bytes: float, weight_bytes: float) -> BlockRate:
         """What a block of products on one unit reaches."""
@@ -262,6 +297,22 @@ class _Units:
             SQUARES if gemm.tiles is None else tuple((float(rows), float(columns)) for rows, columns in gemm.tiles),
             gemm.serial_flops or 0.0,
             self.engine.region_s or 0.0,
+        )
+
+    def expert_scheme(self) -> ExpertScheme:
+        """What the precision changes of products of experts."""
+        return self.kernels.experts.schemes.get(self.precision.scheme, ExpertScheme())
+
+    def experts(self) -> ExpertRate:
+        """What a block of products of experts reaches: as a block of products, with another way to load."""
+        e, scheme, block = self.kernels.experts, self.expert_scheme(), self.narrow_block()
+        widened_per_s = (scheme.widened_values_per_cycle or float("inf")) * self.gpu.boost_hz
+        return ExpertRate(
+            block._replace(load_bytes_per_s=block.load_bytes_per_s * e.load_ratio, start_s=block.start_s + e.start_s),
+            tiles_of(scheme.tiles or e.tiles),
+            () if e.tuned is None else tiles_of(e.tuned.tiles),
+            () if e.tuned is None else tuple((float(experts), float(inner)) for experts, inner in e.tuned.shapes),
+            1.0 / widened_per_s,
         )
 
     def convolutions(self) -> ConvolutionRate:
@@ -284,8 +335,8 @@ class _Units:
 
     def recurrent(self) -> RecurrentRate:
         """What the steps of a recurrent layer reach."""
-        r, p = self.kernels.recurrent, self.precision
-        block = self.block(self.peak, self.scheme(), p.read_bytes, p.weight_bytes)
+        r = self.kernels.recurrent
+        block = self.narrow_block()
         depth_s = max(float(block.depth_s), r.depth_cycles / self.gpu.boost_hz)
         block = block._replace(load_bytes_per_s=float("inf"), depth_s=depth_s, wave_s=0.0, splits=SPLITS[:1])
         step_s = STEP_KERNELS * self.kernel_start_s if r.step_s is None else r.step_s
@@ -321,3 +372,11 @@ class _Units:
             return elementwise.hbm_bytes_per_s
         values_per_s = per_cycle * self.gpu.sms * self.gpu.boost_hz
         return min(float(elementwise.hbm_bytes_per_s), 2.0 * self.precision.kv_bytes * values_per_s)
+
+
+def tiles_of(tiles: ExpertTiles) -> tuple[Tile, ...]:
+    """Tiles of products of experts, in the order in which passes look for theirs."""
+    none = float("inf")
+    return tuple(
+        Tile(float(t.rows), float(t.columns), float(t.tokens or none), t.tokens_per_expert or none) for t in tiles
+    )

@@ -12,7 +12,7 @@ from typing import NamedTuple, cast
 
 import numpy as np
 
-from .blocks import attention_s, begun_s, cached_s, convolution_s, operands_s, padded_flops, product_s, rows_s
+from .blocks import attention_s, begun_s, cached_s, convolution_s, experts_s, operands_s, product_s, rows_s
 from .energy import delay_s, dynamic_j
 from .exchange import EXCHANGES, exchange_s
 from .numeric import absolute, hypot, maximum, minimum
@@ -159,9 +159,9 @@ def step_s(node: Node, batch: Batch, cost: Cost, m: Machine) -> Step:
             start_s = start_s + begun_s(product, blocks)
         case Convolution():
             memory_s, start_s = operands_s(cost, memory_s, m.passes), start_s + _grouped_s(op, batch, m)
-        case ExpertLinear() if m.blocks:
-            compute_s = padded_flops(op.product(batch)) / rate.flops_per_s
-            return Step(compute_s, memory_s, hypot(compute_s, memory_s), start_s + m.experts_start_s)
+        case ExpertLinear() if m.experts is not None:
+            compute_s, start_s = experts_s(op, batch, m.experts, m.sms), start_s + m.experts.block.start_s
+            return Step(compute_s, memory_s, hypot(compute_s, memory_s), start_s)
         case Embedding() if m.passes is not None:
             compute_s = batch.tokens * op.hidden / m.passes.gathered_values_per_s
             return Step(compute_s, memory_s, hypot(compute_s, memory_s), start_s)
@@ -268,6 +268,9 @@ class Pipeline(NamedTuple):
 
 NO_PIPELINE = Pipeline()
 
+Through = tuple[Num, Num, Num, Num, Num, Num, Num, Num]
+"""FLOPs, bytes of memory and of links, and the seconds of arithmetic, memory, links, starts and the host."""
+
 
 def totals(
     graph: Graph, machine: Machine, runs: Iterable[Run], request_s: Num = 0.0, pipeline: Pipeline = NO_PIPELINE
@@ -299,31 +302,35 @@ def totals(
             first_s = first_s + t.first_s
             last_s = last_s + t.last_s
             if node.place != "layers":
-                ends_s[node.place] += t.device_s
+                ends_s[node.place] = ends_s[node.place] + t.device_s
         steps = steps + run.steps
         sequence_steps = sequence_steps + run.steps * run.first.seqs
         if step_host_s is not None and machine.synchronous:
             host_s = host_s + run.steps * step_host_s
         elif step_host_s is not None:
             host_s = host_s + positive_sum(step_host_s - first_s, step_host_s - last_s, run.steps)
-    work: tuple[Num, ...] = (flops, hbm_bytes, comm_bytes, compute_s, memory_s, comm_s, start_s, host_s)
-    bubble_s: Num = 0.0
-    if pipeline.stages > 1.0:
-        through_s = compute_s + memory_s + comm_s + start_s + host_s
-        work = tuple(pipeline.share * part for part in work)
-        bubble_s = _pipelined_s(pipeline, through_s, ends_s) - pipeline.share * through_s
+    through = (flops, hbm_bytes, comm_bytes, compute_s, memory_s, comm_s, start_s, host_s)
+    work, bubble_s = _of_one_stage(pipeline, through, ends_s)
     overhead_s = steps * machine.step_s + sequence_steps * pipeline.parts * machine.sequence_s + request_s
     return _limited(machine, work, overhead_s, bubble_s)
 
 
-def _pipelined_s(pipeline: Pipeline, through_s: Num, ends_s: Mapping[Place, Num]) -> Num:
-    """Seconds of all parts, of which the slowest stage sees its layers and the embedding or the head."""
-    first_s, last_s = ends_s["first"], ends_s["last"]
+def _of_one_stage(pipeline: Pipeline, through: Through, ends_s: Mapping[Place, Num]) -> tuple[Through, Num]:
+    """The work of a device, and the seconds for which it waits for other stages.
+
+    `through` is that of one part through all stages. The slowest stage has the most layers, and the embedding or the
+    head besides.
+    """
+    if pipeline.stages == 1.0:
+        return through, 0.0
+    through_s, first_s, last_s = sum(through[3:]), ends_s["first"], ends_s["last"]
     slowest_s = pipeline.fullest * (through_s - first_s - last_s) + maximum(first_s, last_s)
-    return pipeline.time_s(through_s, slowest_s)
+    flops, hbm_bytes, comm_bytes, compute_s, memory_s, comm_s, start_s, host_s = (pipeline.share * x for x in through)
+    bubble_s = pipeline.time_s(through_s, slowest_s) - pipeline.share * through_s
+    return (flops, hbm_bytes, comm_bytes, compute_s, memory_s, comm_s, start_s, host_s), bubble_s
 
 
-def _limited(machine: Machine, work: tuple[Num, ...], overhead_s: Num, bubble_s: Num) -> Totals:
+def _limited(machine: Machine, work: Through, overhead_s: Num, bubble_s: Num) -> Totals:
     """The totals of so much work, and what a power limit adds."""
     flops, hbm_bytes, comm_bytes, compute_s, memory_s, comm_s, start_s, host_s = work
     time_s = compute_s + memory_s + comm_s + start_s + host_s + overhead_s + bubble_s

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
+from .case import Case
 from .estimate import Estimate
 from .generate import Phase
 from .report.document import Report, Table
@@ -29,8 +30,9 @@ def title(e: Estimate) -> str:
     case = e.case
     devices = f"{case.layout.ranks} x {case.gpu.title}" if case.layout.ranks > 1 else case.gpu.title
     split = _split(case.layout) if case.layout.ranks > 1 else ""
+    cache = "" if e.request.kv_dtype == "auto" else f" with a cache in {e.request.kv_dtype}"
     return (
-        f"{case.model.name} on {devices}{split}, {case.engine.name}, {case.precision.name}\n"
+        f"{case.model.name} on {devices}{split}, {case.engine.name}, {case.precision.name}{cache}\n"
         f"batch {span(e.workload.batch_size, _count)}, {_lengths(e)}"
     )
 
@@ -109,6 +111,8 @@ def _notes(e: Estimate) -> tuple[str, ...]:
         f"{verdict}; largest batch {span(e.max_batch_size, _count)}",
         f"{span(e.throughput_tokens_per_s, lambda v: decimal(v, ''))} {made}s/s",
     ]
+    if e.case.running != e.case.precision:
+        notes.append(_widened(e.case))
     if np.any(e.extrapolated):
         notes.append(f"beyond the model's {e.case.model.max_positions} positions")
     notes += (*_techniques(e), *_bases(e))
@@ -164,6 +168,16 @@ def _energy_and_cost(e: Estimate) -> Table:
             rows.append((f"a kilowatt-hour (PUE {e.cost.price.pue:g})", dollars(e.cost.price.usd_per_kwh)))
         rows.append((f"a device for an hour ({e.cost.price.origin})", dollars(e.cost.price.usd_per_gpu_hour)))
     return Table(("energy and cost", ""), tuple(rows))
+
+
+def _widened(case: Case) -> str:
+    """How a device runs a precision for which it has no unit."""
+    running = (case.running, *case.running.own_products.values())
+    units = dict.fromkeys(next(p for p in way.gemm_peaks if p in case.gpu.peak_flops_per_s) for way in running)
+    return (
+        f"{case.gpu.name} has no unit as narrow as {case.precision.name}: weights are widened on the way in, "
+        f"products run on {' and '.join(units)}"
+    )
 
 
 def _bases(e: Estimate) -> Iterator[str]:

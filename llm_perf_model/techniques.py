@@ -8,13 +8,15 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from .allocation import Allocation, Buffer
+from .allocation import Allocation, Buffer, OwnCache
 from .case import Case, Draft, alike
 from .errors import InfeasibleError, RequestError
 from .graph.guesses import as_draft, own_modules
 from .graph.stack import kv_bytes_per_token
+from .images import patches_of
 from .liveness import largest_live
 from .numeric import minimum
+from .ops.node import running
 from .rates import HostLink
 from .specs.base import FileSpec
 from .specs.catalog import load
@@ -52,6 +54,8 @@ class Equipment:
         chunk = np.inf if r.prefill_chunk is None else r.prefill_chunk
         chunk = 1.0 if r.disaggregated and not self.prefills else chunk
         case = replace(case, allocation=replace(case.allocation, prefix_len=r.prefix_len, chunk_tokens=chunk))
+        if np.any(r.images):
+            case = self._seeing(case)
         if r.draft is not None:
             case = self._drafting(case)
         if np.any(r.offload_weights) or np.any(r.offload_kv):
@@ -68,6 +72,12 @@ class Equipment:
         numbers = {name: number(value) for name, value in fields.items() if isinstance(value, np.ndarray)}
         guesses = None if self.draft_tokens is None else number(self.draft_tokens)
         return replace(self, request=self.request.model_copy(update=numbers), draft_tokens=guesses)
+
+    def _seeing(self, case: Case) -> Case:
+        """With images in each prompt, and what their encoder finds room for."""
+        patches, alive = patches_of(case.model, self.request), largest_live(running(case.graph, "vision"))
+        allocation = replace(case.allocation, images=self.request.images, patches=patches, vision_live=alive)
+        return replace(case, allocation=allocation)
 
     def _drafting(self, case: Case) -> Case:
         """With a draft, which keeps weights and a cache beside the model's and schedules no steps of its own."""
@@ -105,8 +115,7 @@ class Equipment:
             kv_token_bytes=kv_bytes_per_token(tuple(replace(node, runs="always") for node in kept)),
             cache_tensors=layers * depth * case.allocation.cache_tensors,
             live=largest_live(graph),
-            rolling=(),
-            state_bytes=0.0,
+            own=OwnCache(),
         )
         return replace(case, graph=graph, machine=machine, allocation=allocation)
 
@@ -159,8 +168,7 @@ def beside(one: Allocation, other: Allocation) -> Allocation:
         weights_bytes=one.weights_bytes + other.weights_bytes,
         kv_token_bytes=one.kv_token_bytes + other.kv_token_bytes,
         cache_tensors=one.cache_tensors + other.cache_tensors,
-        rolling=(*one.rolling, *other.rolling),
-        state_bytes=one.state_bytes + other.state_bytes,
+        own=OwnCache(one.own.state_bytes + other.own.state_bytes, (*one.own.rolling, *other.own.rolling)),
         live=(*one.live, *other.live),
     )
 
@@ -171,12 +179,13 @@ def _offloaded(a: Allocation, link: HostLink, layers: float) -> Allocation:
         minimum(1.0, 1.0 - share + share * STREAMED_LAYERS / layers)
         for share in (link.weights_fraction, link.cache_fraction)
     )
+    rolling = tuple(each._replace(token_bytes=each.token_bytes * cache) for each in a.own.rolling)
     return replace(
         a,
         weights_bytes=a.weights_bytes * weights,
         kv_token_bytes=a.kv_token_bytes * cache,
         source_token_bytes=a.source_token_bytes * cache,
-        rolling=tuple(each._replace(token_bytes=each.token_bytes * cache) for each in a.rolling),
+        own=a.own._replace(rolling=rolling),
         buffer=None if a.buffer is None else _smaller(a.buffer, cache),
     )
 

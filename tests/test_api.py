@@ -209,8 +209,9 @@ def test_to_dict_is_json_with_the_documented_keys(fields: dict[str, Any], output
     assert set(answer["prefill"]) == set(answer["decode"]) == PHASE
     assert set(answer["memory"]) == set(MEMORY)
     assert set(answer["request"]) == set(lpm.estimate("test-13b").request.model_fields_set | {
-        "gpu", "engine", "precision", "link", "tp", "pp", "dp", "ep", "layer_split", "batch_size", "input_len",
-        "output_len", "num_beams", "input_shape", "flops_efficiency", "hbm_memory_efficiency", "interval_level",
+        "gpu", "engine", "precision", "kv_dtype", "link", "tp", "pp", "dp", "ep", "layer_split", "batch_size",
+        "input_len", "output_len", "num_beams", "input_shape", "flops_efficiency", "hbm_memory_efficiency",
+        "interval_level",
         "pool_fraction", "power_limit_w", "energy_convention", "price", "usd_per_gpu_hour", "tariff", "usd_per_kwh",
         "pue", "utilisation", *Techniques.model_fields, *Sharing.model_fields,
     })  # fmt: skip

@@ -366,7 +366,7 @@ def test_weights_of_a_4_bit_llama_by_hand() -> None:
 @pytest.mark.parametrize("name", PRECISIONS)
 @pytest.mark.parametrize("model", ["llama-2-7b", "mixtral-8x7b"])
 def test_inputs_are_narrowed_before_each_narrow_product_where_the_precision_needs_it(model: str, name: str) -> None:
-    """A pass reads 2 bytes a value and writes 1; of experts, after the visits are known."""
+    """A pass reads 2 bytes a value and writes what products read; of experts, after the visits are known."""
     precision, batch = load(PrecisionSpec, name), Batch.uniform(3.0, 1.0, 9.0)
     names = [node.name for node in build(load(ModelSpec, model), IDEAL, precision, 1)]
     graph = build(load(ModelSpec, model), IDEAL, precision, 1)
@@ -380,5 +380,5 @@ def test_inputs_are_narrowed_before_each_narrow_product_where_the_precision_need
         d_in = getattr(named(graph, product).op, "d_in", 0.0)
         visits = 2.0 if product == "experts_down" else 1.0
         node = named(graph, f"{product}_narrowing")
-        assert node.op.cost(batch).hbm_bytes == 3 * visits * d_in * (2 + 1)
+        assert node.op.cost(batch).hbm_bytes == 3 * visits * d_in * (2 + precision.read_bytes)
         assert node.count == named(graph, product).count == 32

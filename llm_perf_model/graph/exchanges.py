@@ -19,7 +19,7 @@ def all_reduce(parts: Parts, name: str, count: float) -> Iterator[Node]:
     split, bytes_per_value = parts.split, parts.precision.activation_bytes
     if split.tp == 1.0:
         return
-    if not split.by_tokens:
+    if not split.shares_norms:
         op = AllReduce(float(parts.model.hidden), split.tp, bytes_per_value, split.tp_nodes)
         yield Node(name, "communication", op, count)
         return
@@ -40,7 +40,7 @@ def boundaries(parts: Parts) -> Iterator[Node]:
         if count:
             op = Transfer(hidden / split.tp, bytes_per_value, between_nodes=between_nodes)
             yield Node(name, "communication", op, count)
-    if split.tp > 1.0 and not split.by_tokens:
+    if split.tp > 1.0 and not split.shares_norms:
         gather = AllGather(hidden, split.tp, bytes_per_value, nodes=split.tp_nodes)
         yield Node("stage_all_gather", "communication", gather, crossed)
     if parts.model.position in parts.engine.staged_positions:

@@ -61,7 +61,7 @@ def _experts(parts: Parts, spec: MoeFfn) -> Iterator[Node]:
     width = float(spec.latent or hidden)
     if spec.latent:
         yield from parts.product("experts_narrowing", "ffn", parts.linear(hidden, width, bias=False))
-    yield from dispatch(parts, spec, "experts_dispatch", width, p.read_bytes)
+    yield from dispatch(parts, spec, "experts_dispatch", width, parts.routed().precision.read_bytes)
     for node in _routed(parts, spec, width):
         yield replace(node, share=parts.split.sharers)
     yield from dispatch(parts, spec, "experts_combine", width, p.activation_bytes)
@@ -72,18 +72,19 @@ def _experts(parts: Parts, spec: MoeFfn) -> Iterator[Node]:
 
 def _routed(parts: Parts, spec: MoeFfn, width: float) -> Iterator[Node]:
     """The products of the experts of a rank, as they see the tokens of all that share them."""
-    p, split, halves = parts.precision, parts.split, 1.0 + spec.gated
+    own, split, halves = parts.routed(), parts.split, 1.0 + spec.gated
+    p = own.precision
     sizes = (p.weight_bytes, p.activation_bytes, p.read_bytes, spec.bias, split.ep, split.imbalance)
     experts, visits, inner = float(spec.experts), float(spec.experts_per_token), spec.intermediate / split.expert_tp
-    first = ExpertLinear(experts, visits, width, halves * inner, *sizes)
-    yield from parts.product("experts_gate_up" if spec.gated else "experts_up", "ffn", first)
+    first = ExpertLinear(experts, visits, width, halves * inner, *sizes, inner)
+    yield from own.product("experts_gate_up" if spec.gated else "experts_up", "ffn", first)
     here = visits / split.ep
     if not parts.fuses("activation"):
         passes = parts.passes(spec.activation, tensors=1.0 + halves)
         activation = parts.pass_over(here * inner, passes.tensors, parts.touches(spec.activation, passes.tensors))
         yield Node("experts_activation", "ffn", activation, kernels=passes.kernels)
-    down = ExpertLinear(experts, visits, inner, width, *sizes)
-    yield from parts.product("experts_down", "ffn", down, here)
+    down = ExpertLinear(experts, visits, inner, width, *sizes, inner)
+    yield from own.product("experts_down", "ffn", down, here)
 
 
 def _shared_experts(parts: Parts, spec: MoeFfn) -> Iterator[Node]:

@@ -52,7 +52,7 @@ class Split:
     stages: float = 1.0
     crossings: float = 0.0
     """Boundaries between stages that lie between nodes."""
-    by_tokens: bool = False
+    shares_norms: bool = False
     """Whether norms and sums are shared by tokens among `tp` ranks."""
 
     @classmethod
@@ -73,7 +73,7 @@ class Split:
             imbalance=layout.expert_imbalance or 0.0,
             stages=float(layout.stages),
             crossings=float(min(nodes, layout.stages) - 1 if node_ranks % stage == 0 else layout.stages - 1),
-            by_tokens=layout.sequence_parallel,
+            shares_norms=layout.sequence_parallel,
         )
 
 
@@ -89,6 +89,17 @@ class Parts:
     """Whether sequences are beams of a search."""
     borrows: bool = False
     """Whether the token table is another stack's."""
+    product_rate: Kind | None = None
+    """Rate of the products of layers, where that is not their operator's own."""
+
+    def mixing(self) -> Parts:
+        """The builder of what mixes tokens, whose products may have a width of their own."""
+        own = self.precision.attention
+        return self if own is None else replace(self, precision=self.precision.of(own), product_rate="attention_gemm")
+
+    def routed(self) -> Parts:
+        """The builder of experts, whose products may have a width of their own."""
+        return replace(self, precision=self.precision.of(self.precision.experts))
 
     @property
     def tp(self) -> float:
@@ -98,7 +109,7 @@ class Parts:
     @property
     def token_share(self) -> float:
         """Share of the tokens that norms and sums see."""
-        return 1.0 / self.split.tp if self.split.by_tokens else 1.0
+        return 1.0 / self.split.tp if self.split.shares_norms else 1.0
 
     def fuses(self, fusion: Fusion) -> bool:
         return fusion in self.engine.fused
@@ -113,7 +124,7 @@ class Parts:
 
     def wide_rate(self) -> Kind | None:
         """Rate of products that a narrow precision leaves wide."""
-        return None if self.precision.scheme == "plain" else "wide_gemm"
+        return None if self.precision.scheme == "plain" and self.product_rate is None else "wide_gemm"
 
     def product(
         self, name: str, role: Role, op: Linear | ExpertLinear | LatentProducts, visits: float = 1.0
@@ -122,7 +133,7 @@ class Parts:
         if self.precision.narrowing_pass:
             tensors = 1.0 + self.precision.read_bytes / self.precision.activation_bytes
             yield Node(f"{name}_narrowing", role, self.pass_over(visits * op.d_in, tensors))
-        yield Node(name, role, op)
+        yield Node(name, role, op, rate=self.product_rate)
 
     def projection(self, name: str, d_in: float, d_out: float, bias: bool) -> Iterator[Node]:
         """A product of attention, and the pass that adds its bias."""

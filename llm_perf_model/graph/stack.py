@@ -90,9 +90,9 @@ def kv_bytes_per_token(graph: Graph) -> float:
     return sum(node.count * node.op.kv_bytes_per_token for node in kept(graph))
 
 
-def state_bytes_per_sequence(graph: Graph) -> float:
+def state_bytes(graph: Graph) -> float:
     """Bytes that one sequence keeps on one rank, however long it is."""
-    return sum(node.count * node.op.state_bytes_per_sequence for node in kept(graph))
+    return sum(node.count * node.op.sequence_bytes for node in kept(graph))
 
 
 def _nodes(parts: Parts) -> Iterator[Node]:
@@ -185,8 +185,8 @@ def _embedding(parts: Parts) -> Embedding:
     m, p = parts.model, parts.precision
     rows = float(math.ceil(m.vocab / parts.tp))
     side_rows = tuple(float(rows) for rows in (m.learned_rows, m.token_types) if rows)
-    width = float(m.embedding_width or m.hidden)
-    return Embedding(rows, side_rows, width, parts.tp, p.wide_bytes, p.activation_bytes, parts.borrows)
+    width, b = float(m.embedding_width or m.hidden), p.wide_bytes if m.tied_embeddings else p.table_bytes
+    return Embedding(rows, side_rows, width, parts.tp, b, p.activation_bytes, parts.borrows)
 
 
 def _position_bias(parts: Parts, buckets: float, heads: float) -> Node:
@@ -260,13 +260,13 @@ def _layer(parts: Parts, prefix: str, group: LayerGroup) -> Iterator[Node]:
 def _blocks(parts: Parts, group: LayerGroup) -> Iterator[Node]:
     """What a layer is made of, in its order."""
     if group.attention is not None:
-        yield from mixer(parts, group.attention)
+        yield from mixer(parts.mixing(), group.attention)
         yield from context_exchange(parts, group.attention)
     if group.beside_attention is not None:
-        for node in (*mixer(parts, group.beside_attention), *context_exchange(parts, group.beside_attention)):
+        for node in (*mixer(parts.mixing(), group.beside_attention), *context_exchange(parts, group.beside_attention)):
             yield replace(node, name=f"beside_{node.name}")
     if group.cross_attention is not None:
-        yield from cross_attention(parts, group.cross_attention)
+        yield from cross_attention(parts.mixing(), group.cross_attention)
     if group.ffn is not None:
         yield from feed_forward(parts, group.ffn)
     if parts.model.layer_inputs is not None:

@@ -11,6 +11,7 @@ from .batch import UNLIMITED, Batch
 Kind = Literal[
     "gemm",
     "wide_gemm",
+    "attention_gemm",
     "convolution",
     "expert_gemm",
     "attention",
@@ -123,7 +124,7 @@ class AbstractOp(abc.ABC):
         return 0.0
 
     @property
-    def state_bytes_per_sequence(self) -> float:
+    def sequence_bytes(self) -> float:
         """Bytes that each sequence keeps, however long it is."""
         return 0.0
 
@@ -133,7 +134,7 @@ class AbstractOp(abc.ABC):
         return UNLIMITED
 
     @property
-    def attention_chunk(self) -> float:
+    def attention_chunk_tokens(self) -> float:
         """Tokens of a chunk of the sequence, beyond which no query sees."""
         return UNLIMITED
 

@@ -207,10 +207,10 @@ class CacheTransfer(AbstractOp):
 
     kind: ClassVar[Kind] = "transfer"
 
-    sequence_bytes: Num
+    prompt_bytes: Num
 
     def cost(self, batch: Batch) -> Cost:
-        return Cost(comm_bytes=batch.seqs * self.sequence_bytes, comm_steps=1.0)
+        return Cost(comm_bytes=batch.seqs * self.prompt_bytes, comm_steps=1.0)
 
     @property
     def live(self) -> Live:

@@ -44,6 +44,9 @@ FOLDERS: dict[type[FileSpec], tuple[str, str]] = {
 }
 """Kind of spec -> the word for it and its folder."""
 
+FILE_ENDINGS = (".json", ".onnx", ".gguf", ".yaml", ".yml")
+"""Ends of names that stand for files."""
+
 LONGEST_NAME = 200
 _PACKAGE = Path(__file__).resolve().parents[1]
 _SELF_CHECK = "Value error, "
@@ -85,8 +88,8 @@ def load(kind: type[S], name: str) -> S:
 
 
 def is_path(name: str) -> bool:
-    """Whether a name stands for a file: it ends in .json or .onnx, or starts as a path does."""
-    return name.endswith((".json", ".onnx")) or name.startswith(("/", "./", "../", "~"))
+    """Whether a name stands for a file: it ends as one, or starts as a path does, or as the name of a repository."""
+    return name.endswith(FILE_ENDINGS) or name.startswith(("/", "./", "../", "~", "hf:"))
 
 
 def parse(kind: type[S], data: bytes, where: str) -> S:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from .base import CoefficientSpec, Count, Efficiency, NonNegative, Positive, Spec
+from .base import CoefficientSpec, Count, Efficiency, EngineKind, NonNegative, Positive, Spec
 from .ffn import Activation
 from .kernels import KernelRates
 
@@ -15,7 +15,6 @@ Fusion = Literal["bias", "residual_norm", "activation", "batch_norm", "relu", "p
 """What rides on a neighbouring kernel: a product's bias; a sum on the norm after it; norms, activations and sums on the
 product before them, or batch norms (folded into its filters) and rectifiers alone, or (pointwise) all on each other;
 the rotation of keys and queries."""
-EngineKind = Literal["ideal", "fused", "eager", "serving", "local"]
 LogitsKind = Literal["activations", "float32", "model"]
 """A tensor of logits: as wide as the activations, 32 bits, or as the model's reference implementation has it."""
 

@@ -18,7 +18,7 @@ from .link import LinkSpec
 from .model import ModelSpec
 from .named import named as _named
 from .network import NetworkSpec
-from .precision import PrecisionSpec
+from .precision import CACHE_FORMATS, CacheFormat, PrecisionSpec
 from .price import PriceSpec, TariffSpec
 from .quantities import Amount, Fraction, Overhead, Share, Single, Watts, Whole, shortened
 from .sharing import Sharing
@@ -57,6 +57,13 @@ def _convention(value: object) -> object:
     raise ValueError(f"is {shortened(value)}; must be {' or '.join(CONVENTIONS)}")
 
 
+def _cache_format(value: object) -> object:
+    """One of the formats of cached keys and values."""
+    if value in CACHE_FORMATS:
+        return value
+    raise ValueError(f"is {shortened(value)}; must be one of {', '.join(CACHE_FORMATS)}")
+
+
 def _words(known: tuple[str, ...]) -> WithJsonSchema:
     return WithJsonSchema({"enum": list(known)})
 
@@ -79,6 +86,8 @@ class Request(Techniques, Sharing):
     gpu: Annotated[GpuSpec | str, _named(GpuSpec)] = "a100-sxm-40gb"
     engine: Annotated[EngineSpec | str, _named(EngineSpec)] = "fastertransformer"
     precision: Annotated[PrecisionSpec | str, _named(PrecisionSpec)] = "w16a16"
+    kv_dtype: Annotated[CacheFormat, PlainValidator(_cache_format), _words(CACHE_FORMATS)] = "auto"
+    """What keys and values are stored in; auto: what the precision states."""
     link: Annotated[LinkSpec | str, _named(LinkSpec)] | None = None
     tp: Single = 1
     pp: Single = 1

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Any, Final, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from .gpu import GpuSpec
+from .images import Images
 from .link import LinkSpec
 from .model import ModelSpec
 from .named import named
@@ -40,10 +41,8 @@ def _field(text: str) -> Any:
     return Field(description=text)
 
 
-class Techniques(BaseModel):
+class Techniques(Images):
     """Techniques of a request; with their defaults none is used."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
     prefix_len: Annotated[Natural, _field("prompt tokens that are cached before the prefill")] = 0.0
     prefill_chunk: Annotated[
