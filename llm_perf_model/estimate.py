@@ -84,7 +84,7 @@ class Estimate:
 
     @property
     def decode_steps(self) -> Num:
-        """Passes after the prefill: the first output token is the prefill's, a step makes one or more."""
+        """Passes after the prefill, which makes the first output token."""
         steps: Num = self.workload.output_len - 1.0
         return steps if self.speculation is None else self.speculation.steps
 
@@ -125,9 +125,10 @@ class Estimate:
 
     @property
     def period_s(self) -> Num:
-        """Seconds after which another batch may follow: of all, or of the slowest of prefill, transfer and decode.
+        """Seconds after which another batch may follow.
 
-        The devices of a prefill that are not those of the decode work on the next batch meanwhile.
+        Those of all, or of the slowest of prefill, transfer and decode where they have devices of their own, which
+        work on the next batch meanwhile.
         """
         if self.handover is None:
             return self.total_s
@@ -150,7 +151,7 @@ class Estimate:
 
     @property
     def throughput_tokens_per_s(self) -> Num:
-        """Output tokens of all replicas per second of the whole generation, or of the slowest of its devices."""
+        """Output tokens of all replicas per second, one batch after another."""
         return self.case.layout.dp * self.workload.batch_size * self.workload.output_len / self.period_s
 
     @cached_property

@@ -160,8 +160,8 @@ class Power(NamedTuple):
 class HostLink(NamedTuple):
     """Shares of weights and of cache that are in host memory, and the rate at which they come. Fields broadcast."""
 
-    weights: Num
-    cache: Num
+    weights_fraction: Num
+    cache_fraction: Num
     bytes_per_s: Num
 
 

@@ -391,4 +391,6 @@ def streamed_bytes_of(node: Node, batch: Batch, link: HostLink) -> Num:
     """
     cost = node.cost(batch)
     read_again_bytes = node.seen(batch).tokens * node.op.kv_bytes_per_token
-    return node.count * (link.weights * cost.weight_bytes + link.cache * (cost.kv_bytes - read_again_bytes))
+    return node.count * (
+        link.weights_fraction * cost.weight_bytes + link.cache_fraction * (cost.kv_bytes - read_again_bytes)
+    )

@@ -135,7 +135,7 @@ def _techniques(e: Estimate) -> Iterator[str]:
             f"{span(e.speculation.speedup, _ratio)} x as fast as without"
         )
     if host is not None:
-        shares = {"weights": host.weights, "the cache": host.cache}
+        shares = {"weights": host.weights_fraction, "the cache": host.cache_fraction}
         held = " and ".join(f"{span(share, percent)} of {what}" for what, share in shares.items() if np.any(share))
         rate = decimal(float(np.max(host.bytes_per_s)), "B/s")
         yield f"{held} on the host, which come at {rate} while the device works; host memory is not checked"

@@ -176,7 +176,8 @@ def beside(one: Allocation, other: Allocation) -> Allocation:
 def _offloaded(a: Allocation, link: HostLink, layers: float) -> Allocation:
     r"""What stays on the device of a share f on the host, :math:`\min(1, 1 - f + 2 f / L)` of L layers."""
     weights, cache = (
-        minimum(1.0, 1.0 - share + share * STREAMED_LAYERS / layers) for share in (link.weights, link.cache)
+        minimum(1.0, 1.0 - share + share * STREAMED_LAYERS / layers)
+        for share in (link.weights_fraction, link.cache_fraction)
     )
     rolling = tuple(each._replace(token_bytes=each.token_bytes * cache) for each in a.own.rolling)
     return replace(
@@ -184,9 +185,7 @@ def _offloaded(a: Allocation, link: HostLink, layers: float) -> Allocation:
         weights_bytes=a.weights_bytes * weights,
         kv_token_bytes=a.kv_token_bytes * cache,
         source_token_bytes=a.source_token_bytes * cache,
-        own=a.own._replace(
-            rolling=tuple(each._replace(token_bytes=each.token_bytes * cache) for each in a.own.rolling)
-        ),
+        own=a.own._replace(rolling=rolling),
         buffer=None if a.buffer is None else _smaller(a.buffer, cache),
     )
 

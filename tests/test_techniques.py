@@ -156,11 +156,12 @@ def test_the_worked_number_of_the_page() -> None:
     assert speculation.steps == pytest.approx(199 / 2.7731)
 
 
-@given(cases(), cases(), wholes(1, 6), wholes(1, 200), wholes(1, 12), wholes(1, 6))
+@given(cases(), wholes(1, 6), wholes(1, 200), wholes(1, 12), wholes(1, 6))
 def test_steps_with_guesses_that_are_all_right_sum_to_their_passes(
-    case: Case, draft: Case, seqs: float, prompt: float, steps: float, guesses: float
+    case: Case, seqs: float, prompt: float, steps: float, guesses: float
 ) -> None:
     """Each adds the guesses and one token: then no expectation is between."""
+    draft = lpm.estimate("opt-125m", engine="ideal").case
     phase = guessed(case, draft, Lengths(seqs, prompt, steps * (guesses + 1.0)), 1.0).phase(guesses)
     graph, pasts = verifying(running(case.graph, "always")), prompt + np.arange(steps) * (guesses + 1.0)
     verified = [Batch.uniform(seqs, guesses + 1.0, past) for past in pasts.tolist()]
@@ -379,7 +380,7 @@ def test_both_sides_have_memory_energy_and_cost_of_their_own() -> None:
     assert other.cost.decode_usd == plain.cost.decode_usd
     assert other.prefill_memory.weights_bytes == pytest.approx(plain.memory.weights_bytes / 2, rel=0.01)
     assert same.memory.activation_bytes < plain.memory.activation_bytes
-    assert same.prefill_memory.activation_bytes == plain.memory.activation_bytes
+    assert same.prefill_memory.live_bytes == plain.memory.live_bytes
     assert other.prefill.machine.peak_flops_per_s < plain.prefill.machine.peak_flops_per_s
 
 

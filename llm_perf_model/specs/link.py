@@ -23,5 +23,8 @@ class LinkSpec(FileSpec):
 
     @property
     def host_bytes_per_s(self) -> float:
-        """Rate of a copy from host memory, which crosses once where a message between devices crosses twice."""
+        """Rate of a copy from host memory.
+
+        It crosses once where a message between devices that stops there crosses twice.
+        """
         return self.bytes_per_s * (1.0 if self.peer_access else 2.0)
