@@ -67,6 +67,8 @@ RANKS = {
     "split": 7,
     "intervals": 7,
     "breakdown": 7,
+    "speculation": 7,
+    "handover": 7,
     "techniques": 8,
     "provenance": 7,
     "estimate": 8,
@@ -86,7 +88,7 @@ RANKS = {
 LIBRARIES = {
     "numpy": {
         "types", "numeric", "specs", "ops", "exchange", "roofline", "generate", "peak", "breakdown", "cost", "estimate",
-        "sizing", "summary", "capacity", "api", "validation", "importers", "techniques", "images",
+        "sizing", "summary", "capacity", "api", "validation", "importers", "techniques", "images", "speculation",
     },
     "pydantic": {"specs", "importers", "flags"},
     "fire": {"cli"},
@@ -192,8 +194,9 @@ def test_rooms_of_libraries_exist() -> None:
 # Vocabulary.
 
 _GENERIC = """
-ada attention base cache cnn code coder cpu custom dynamic eager encoder fast fcn forward fused generic gpu hf inference
-int8 large llm lstm medium mha mini mqa neo pro server serving small test
+a16 ada attention base cache cnn code coder command cpu custom dynamic eager encoder fast fcn forward fused generic gpu
+hf inference int8 large linear llm lstm mamba mamba2 medium mha micro mini moe mqa neo next open pro server serving
+small super test text tiny
 """
 GENERIC = set(_GENERIC.split())
 """Words in catalogue names that name no product."""
