@@ -408,8 +408,8 @@ overallocation oversubscription p90 padding parameters parts pass_sequences pass
 position_rows positions pp prefill_chunk projector projectors pue q_rank query_rows ranks replica_ranks requests
 residual_streams residuals rope_dim rows samples scalar score_rows seen seqs shape shapes share shared
 shared_intermediate sharers side_rows sizes slices sms softmax_tensors source splits stage_nodes stage_ranks stages
-state step_rank steps stored stride tensors text_columns tiles token_share token_types touches tp tp_and_pp tp_nodes updates
-value value_dim value_heads values vocab weights width window working_ranks worst
+state step_rank steps stored stride tensors text_columns tiles token_share token_types touches tp tp_and_pp tp_nodes
+updates value value_dim value_heads values vocab weights width window working_ranks worst
 """
 COUNTS = set(_COUNTS.split())
 """Numbers without a unit: counts, shapes, dimensionless, and tokens or positions by another word."""
