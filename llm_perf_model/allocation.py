@@ -134,9 +134,8 @@ def allocation(
     beams: int = 1,
 ) -> Allocation:
     """How the engine allocates the memory of one device of the layout."""
-    layers = model.layer_count
+    layers, share = model.layer_count, layout.fullest_share(model.layer_count)
     cache, generates = engine.cache_of(model.position), isinstance(model, ModelSpec)
-    share = layout.fullest_share(layers)
     kept_bytes = 0.0 if cache == "none" else kv_bytes_per_token(graph) * share
     return Allocation(
         weights_bytes=_weights_bytes(graph, share) + share * parameters(graph) * (precision.kept_weight_bytes or 0.0),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from dataclasses import replace
 from functools import lru_cache
+from operator import attrgetter
 from typing import Any, TypeVar
 
 import numpy as np
@@ -220,14 +221,18 @@ def tariffs() -> tuple[str, ...]:
     return names(TariffSpec)
 
 
-def _layout(request: Request) -> LayoutSpec:
-    return LayoutSpec(**{field: getattr(request, field) for field in LayoutSpec.model_fields})
+SHARES = attrgetter(*LayoutSpec.model_fields)
+
+
+@lru_cache(maxsize=256)
+def _layout(*shares: Any) -> LayoutSpec:
+    return LayoutSpec(**dict(zip(LayoutSpec.model_fields, shares, strict=True)))
 
 
 def _check_shares(layout: LayoutSpec, batch_size: Num) -> None:
     """Refuse batches with too few sequences for all that share them."""
-    least, fewest = layout.attention_dp * (layout.micro_batches or 1), float(np.min(batch_size))
-    if fewest < least:
+    least = layout.attention_dp * (layout.micro_batches or 1)
+    if least > 1 and (fewest := float(np.min(batch_size))) < least:
         words = " x ".join(
             f"{word} = {count}"
             for word, count in (("attention_dp", layout.attention_dp), ("micro_batches", layout.micro_batches or 1))
@@ -252,7 +257,13 @@ def _case(request: Request) -> Case:
     if request.pool_fraction is not None:
         engine = _spec(EngineSpec, engine).model_copy(update={"pool_fraction": request.pool_fraction})
     parts = (request.model, request.gpu, engine, request.precision, request.link, request.network)
-    rest = (request.oversubscription, _layout(request), request.num_beams, request.input_shape, request.kv_dtype)
+    rest = (
+        request.oversubscription,
+        _layout(*SHARES(request)),
+        request.num_beams,
+        request.input_shape,
+        request.kv_dtype,
+    )
     if all(part is None or (isinstance(part, str) and not is_path(part)) for part in parts):
         return _named_case(*parts, *rest)
     return _make(*parts, *rest)

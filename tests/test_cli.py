@@ -645,9 +645,13 @@ def test_tp_beyond_a_node_asks_for_the_network(run: Run) -> None:
     assert run(*given, "--link", "infiniband-hdr-200g").code == 0
 
 
-@pytest.mark.parametrize("flag", ["pp", "ep"])
-def test_what_is_not_modelled_is_said(run: Run, flag: str) -> None:
-    _assert_refused(run(*INFER, f"--{flag}", "2"), f"{flag} = 2", "not modelled", f"only {flag} = 1")
+def test_layouts_are_flags(run: Run) -> None:
+    staged = run(*INFER, "--pp", "2", "--micro_batches", "1")
+    assert (staged.code, "(pp 2)" in staged.out) == (0, True)
+    apart = run("infer", "mixtral-8x7b", "--gpu", "h100", "--attention_dp", "8", "--ep", "8", "--batch_size", "8")
+    assert (apart.code, "8 x NVIDIA H100" in apart.out) == (0, True)
+    assert run("memory", "llama-2-70b", "--gpu", "h100", "--tp", "2", "--sequence_parallel", "--nodes", "2").code == 0
+    _assert_refused(run(*INFER, "--ep", "2"), "ep = 2 does not divide the 1 ranks of a stage", "possible: 1")
 
 
 def test_length_past_the_positions_of_the_model(run: Run) -> None:
@@ -664,7 +668,7 @@ def test_more_memory_than_the_card_has(run: Run) -> None:
 
 def test_not_even_one_sequence_fits(run: Run) -> None:
     ran = run("infer", "llama-3.1-405b")
-    _assert_refused(ran, "llama-3.1-405b needs 757 GiB on each a100-sxm-40gb", "GiB too much", "no single change")
+    _assert_refused(ran, "llama-3.1-405b needs 757 GiB on each a100-sxm-40gb", "GiB too much", "what fits: tp 32")
     assert "a batch of" not in ran.err
 
 

@@ -150,6 +150,9 @@ def test_an_eager_engine_holds_layers_on_its_devices_and_others_split_each_layer
     )
     assert (eager.request["layer_split"], "tp" in eager.request) == (4, False)
     assert (fused.request["tp"], fused.request["dp"], "layer_split" in fused.request) == (4, 1, False)
+    staged = map_record(record(engine="vLLM", n_devices=16, tp=4, pp=2))
+    assert [staged.request[word] for word in ("tp", "pp", "dp")] == [4, 2, 2]
+    assert map_record(record(engine="llama.cpp", n_devices=2, tp=1, pp=2)).request["layer_split"] == 2
 
 
 @pytest.mark.parametrize("tp", [None, 1])
@@ -223,7 +226,7 @@ def test_a_known_engine_is_no_stand_in(name: str) -> None:
         ({"w_dtype": ""}, "the source states no precision"),
         ({"batch": None}, "the source states no batch"),
         ({"input_len": None}, "the source states no input length"),
-        ({"pp": 2}, "pipeline stages are not modelled"),
+        ({"pp": 2, "n_devices": 3, "tp": 1, "engine": "vLLM"}, "tp = 1 x pp = 2 does not divide 3 devices"),
         ({"n_devices": 3, "tp": 2}, "tp = 2 does not divide 3 devices"),
         ({"metric": "end_latency_ms"}, "does not state the output length"),
         ({"metric": "f1_score"}, "accuracy"),
