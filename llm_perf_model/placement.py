@@ -219,6 +219,8 @@ def node_ranks(gpu: GpuSpec) -> int:
 
 
 def _joined(link: LinkSpec, bundles: int, oversubscription: float = 1.0) -> Connection:
+    if link.storage:
+        raise InfeasibleError(f"link: {link.name} is a drive, which joins no devices; name another link")
     return Connection(link, bundles, load(CollectiveSpec, link.kind), oversubscription)
 
 

@@ -157,6 +157,14 @@ class Power(NamedTuple):
         return self.limit_w != self.design_w
 
 
+class HostLink(NamedTuple):
+    """Shares of weights and of cache that are in host memory, and the rate at which they come. Fields broadcast."""
+
+    weights: Num
+    cache: Num
+    bytes_per_s: Num
+
+
 NO_POWER = Power(0.0, 0.0, 0.0, 0.0, float("inf"), float("inf"))
 NO_EXCHANGE = Exchange(float("inf"), 0.0, 0.0, 0.0)
 
@@ -197,6 +205,8 @@ class Machine:
     sequence_s: Num = 0.0
     request_s: Num = 0.0
     staged_bytes_per_s: Num = float("inf")
+    host_link: HostLink | None = None
+    """What comes over it in each pass; None: nothing."""
 
     @property
     def has_blocks(self) -> bool:

@@ -7,7 +7,7 @@ step. A prefill is a run of one step, a decode a run of many; both are summed in
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, cast
 
 import numpy as np
@@ -26,7 +26,7 @@ from .ops.latent import LatentProducts, LatentScores
 from .ops.moe import ExpertLinear
 from .ops.node import Graph, Node, Place
 from .ops.recurrence import Recurrence
-from .rates import Machine
+from .rates import HostLink, Machine
 from .types import Num
 
 
@@ -217,7 +217,8 @@ class Totals:
 
     Busy time is under `compute_s` or `memory_s`, whichever binds the node. `host_s` is the time for
     which the device waits for launches, `overhead_s` the engine's own time a step, `power_s` what a power
-    limit below the design power adds, `bubble_s` the time for which it waits for other stages.
+    limit below the design power adds, `bubble_s` the time for which it waits for other stages, `stream_s` that for
+    which it waits for bytes from the host.
     """
 
     flops: Num
@@ -232,6 +233,9 @@ class Totals:
     bubble_s: Num
     power_s: Num
     time_s: Num
+    stream_s: Num = 0.0
+    streamed_bytes: Num = 0.0
+    """Over the host link."""
 
 
 class Pipeline(NamedTuple):
@@ -344,3 +348,47 @@ def host_s_per_step(graph: Graph, machine: Machine) -> Num | None:
     launches_s = machine.launch_s * sum(node.launched for node in graph)
     host_s: Num = calls_s + launches_s + machine.layers_host_s
     return None if isinstance(host_s, float) and host_s == 0.0 else host_s
+
+
+def with_stream(t: Totals, graph: Graph, machine: Machine, runs: Iterable[Run], link: HostLink) -> Totals:
+    r"""The totals with what a share of weights and cache adds that is on the host.
+
+    It comes while the device works, so that a step takes the longer of the two:
+    :math:`\sum_i \max(0, Q_i / B - t_i)` is added to device and host time :math:`t_i`.
+    """
+    stream_s: Num = 0.0
+    streamed_bytes: Num = 0.0
+    for run in runs:
+        timings = [work.timing for work in walk(graph, machine, run)]
+        first_s, last_s = sum(t.first_s for t in timings), sum(t.last_s for t in timings)
+        first_bytes, last_bytes = (
+            sum(streamed_bytes_of(node, batch, link) for node in graph) for batch in (run.first, run.last)
+        )
+        first_excess_s = first_bytes / link.bytes_per_s - _with_host(graph, machine, first_s)
+        last_excess_s = last_bytes / link.bytes_per_s - _with_host(graph, machine, last_s)
+        stream_s = stream_s + positive_sum(first_excess_s, last_excess_s, run.steps)
+        streamed_bytes = streamed_bytes + (first_bytes + last_bytes) * run.steps / 2.0
+    time_s = t.time_s - t.power_s + stream_s
+    power_s: Num = 0.0
+    if machine.power.limited:
+        power_s = delay_s(machine.power, time_s, dynamic_j(machine.power, t.flops, t.hbm_bytes, t.comm_bytes))
+    return replace(t, power_s=power_s, time_s=time_s + power_s, stream_s=stream_s, streamed_bytes=streamed_bytes)
+
+
+def _with_host(graph: Graph, machine: Machine, device_s: Num) -> Num:
+    """Seconds of a step of device and host."""
+    host_s = host_s_per_step(graph, machine)
+    if host_s is None:
+        return device_s
+    return device_s + host_s if machine.synchronous else maximum(device_s, host_s)
+
+
+def streamed_bytes_of(node: Node, batch: Batch, link: HostLink) -> Num:
+    r"""Bytes of a node over the host link in one step, :math:`f W + g K`.
+
+    A share f of the weights W that its kernel reads, and a share g of the K bytes of cache: those that it finds and
+    those that it adds, which go the other way. A kernel that adds keys and values reads them too, on the device.
+    """
+    cost = node.cost(batch)
+    read_again_bytes = node.seen(batch).tokens * node.op.kv_bytes_per_token
+    return node.count * (link.weights * cost.weight_bytes + link.cache * (cost.kv_bytes - read_again_bytes))

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .case import Case, make_case
+from .case import Case, alike, make_case
 from .errors import InfeasibleError
 from .estimate import Estimate
 from .frontier import max_batch_size, max_input_len
@@ -81,11 +81,24 @@ def memory_at(case: Case, point: Point) -> Memory:
 
 def worst_point(e: Estimate) -> Point:
     """The workload of an estimate that lacks most memory, or has least to spare."""
-    w, m = e.workload, e.memory
+    return _worst(e)[1]
+
+
+def worst_case(e: Estimate) -> Case:
+    """The case of that workload: its techniques, and the devices of the prefill if those of the decode have room."""
+    return _worst(e)[0]
+
+
+def _worst(e: Estimate) -> tuple[Case, Point]:
+    of_prefill = e.handover is not None and bool(np.all(e.memory.fits)) and not np.all(e.prefill_memory.fits)
+    case, m = (e.prefill_case, e.prefill_memory) if of_prefill else (e.case, e.memory)
+    w, output_len = e.workload, 1.0 if of_prefill else e.workload.output_len
     spare = np.asarray(m.limit_bytes - m.peak_bytes - m.beside_cache_bytes)
-    numbers = np.broadcast_arrays(w.batch_size, w.input_len, w.output_len, spare)
+    numbers = np.broadcast_arrays(w.batch_size, w.input_len, output_len, spare)
     index = np.unravel_index(np.argmin(numbers[-1]), numbers[-1].shape)
-    return Point(*(float(number[index]) for number in numbers[:-1]))
+    if case.equip is not None:
+        case = case.equip.at(index, numbers[-1].shape)(alike(case))
+    return case, Point(*(float(number[index]) for number in numbers[:-1]))
 
 
 def alternatives(case: Case, point: Point) -> Alternatives:
@@ -177,8 +190,8 @@ def _holds(
 
 def shortfall(e: Estimate) -> tuple[str, dict[str, Any]]:
     """One line on the worst point of an estimate that does not fit, and the same as data."""
-    point = worst_point(e)
-    return _message(e.case, point), detail(e.case, point)
+    case, point = _worst(e)
+    return _message(case, point), detail(case, point)
 
 
 def detail(case: Case, point: Point) -> dict[str, Any]:

@@ -67,6 +67,8 @@ RANKS = {
     "split": 7,
     "intervals": 7,
     "breakdown": 7,
+    "speculation": 7,
+    "handover": 7,
     "techniques": 8,
     "provenance": 7,
     "estimate": 8,
@@ -86,7 +88,7 @@ RANKS = {
 LIBRARIES = {
     "numpy": {
         "types", "numeric", "specs", "ops", "exchange", "roofline", "generate", "peak", "breakdown", "cost", "estimate",
-        "sizing", "summary", "capacity", "api", "validation", "importers", "techniques", "images",
+        "sizing", "summary", "capacity", "api", "validation", "importers", "techniques", "images", "speculation",
     },
     "pydantic": {"specs", "importers", "flags"},
     "fire": {"cli"},

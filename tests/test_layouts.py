@@ -127,7 +127,7 @@ def test_contexts_share_the_cache_and_the_tokens() -> None:
     assert four.memory.weights_bytes == one.memory.weights_bytes
 
 
-def test_norms_shared_by_tokens_read_a_share_and_send_as_much() -> None:
+def test_norms_shared_shares_norms_read_a_share_and_send_as_much() -> None:
     whole, shared = case_of(tp=4), case_of(tp=4, sequence_parallel=True)
     batch = Batch.uniform(4.0, 64.0, 0.0)
     for name in ("norm", "final_norm"):

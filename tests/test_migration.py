@@ -604,6 +604,32 @@ def test_a_folder_with_a_config_and_weights_is_a_model_as_stored(tmp_path: Path,
     assert ran.err == f"error: {folder}/config.json: is a config of a model, where a GPU is needed\n"
 
 
+def test_a_folder_with_packed_weights_computes_as_its_config_says(tmp_path: Path) -> None:
+    tensors = of_model(LAYERS["plain"][1], "BF16")
+    packed = {
+        name: ("I32", (shape[0], shape[1] // 8)) if "proj" in name else (kind, shape)
+        for name, (kind, shape) in tensors.items()
+    }
+    scales = {
+        f"{name}_scales": ("F16", (shape[0], shape[1] // 128)) for name, (_, shape) in tensors.items() if "proj" in name
+    }
+    path = shard(tmp_path / "model.safetensors", packed | scales)
+    described = {"quant_method": "gptq", "bits": 4, "group_size": 128, "desc_act": False}
+    saved(tmp_path / "config.json", CONFIG | {"quantization_config": described})
+    e = lpm.estimate(model=str(tmp_path), gpu="h100-sxm-80gb")
+    assert e.memory.weights_bytes == pytest.approx(safetensors.read(path).stored_bytes, rel=1e-9)
+    assert e.case.precision.scheme == "int4_weights"
+    assert e.case.precision.weight_bytes == 0.5 + 2.0 / 128
+
+
+def test_a_folder_with_an_index_alone_is_scaled_to_its_bytes(tmp_path: Path) -> None:
+    saved(tmp_path / "config.json", CONFIG)
+    index = {"metadata": {"total_size": 11_000_000}, "weight_map": {"model.norm.weight": "model-1.safetensors"}}
+    saved(tmp_path / "model.safetensors.index.json", index)
+    e = lpm.estimate(model=str(tmp_path / "config.json"), gpu="h100-sxm-80gb")
+    assert e.memory.weights_bytes == pytest.approx(11_000_000, rel=1e-9)
+
+
 def _cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-1])
 
