@@ -16,8 +16,8 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from llm_perf_model.errors import SpecError  # noqa: E402
-from llm_perf_model.importers.file import data_of  # noqa: E402
 from llm_perf_model.importers.huggingface.loading import import_hf  # noqa: E402
+from llm_perf_model.importers.written import data_of  # noqa: E402
 from llm_perf_model.specs.model import ModelSpec  # noqa: E402
 
 HUB = "https://huggingface.co"
