@@ -23,6 +23,7 @@ from llm_perf_model.ops.attention import FusedAttention, MaterialisedAttention
 from llm_perf_model.ops.base import AbstractOp, Kind
 from llm_perf_model.ops.batch import UNLIMITED, Batch, Group
 from llm_perf_model.ops.node import Graph
+from llm_perf_model.ops.router import Router
 from llm_perf_model.rates import (
     SQUARES,
     AttentionRate,
@@ -143,6 +144,9 @@ _OP_FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "absorbed_tokens": st.sampled_from((1.0, 8.0, UNLIMITED)),
     "experts": wholes(8, 96),
     "experts_per_token": wholes(1, 8),
+    "nodes": st.sampled_from((1.0, 2.0)),
+    "slices": st.sampled_from((1.0, 2.0)),
+    "router": st.builds(Router, wholes(8, 96), wholes(1, 8), st.sampled_from((2.0, 4.0, 8.0))),
 }
 _OWN_FIELDS: dict[tuple[str, str], st.SearchStrategy[Any]] = {
     ("SourceAttention", "inner"): st.deferred(

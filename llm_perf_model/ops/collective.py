@@ -8,10 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, final
 
-from ..numeric import minimum
+from ..numeric import where
 from ..types import Num
 from .base import AbstractOp, Cost, Kind, Live
-from .batch import UNLIMITED, Batch
+from .batch import UNLIMITED, Batch, Group
 from .router import Router
 
 
@@ -137,17 +137,16 @@ class AllToAll(AbstractOp):
 class ContextExchange(AbstractOp):
     r"""What ranks that share the tokens of a sequence tell each other so that queries meet all keys [1]_.
 
-    .. math:: Q = (p-1) \min(K\,b_{key},\; 2 T\,w\,b_a)
+    .. math:: Q = (p-1)\,K\,b_{key} \quad\text{or}\quad (p-1)\,2 T\,w\,b_a
 
     Either the K keys and values of a rank go round, :math:`b_{key}` bytes each, or its T queries of `width` values do
-    and their results come back: the former in a prefill, the latter in a decode step. Both in p-1 steps; between n
-    nodes pass n of the p links of the ring, at the rate of which it runs.
+    and their results come back: the latter where a sequence has one new token, as in a decode step. Both in p-1 steps;
+    between n nodes pass n of the p links of the ring, at the rate of which it runs.
 
     .. [1] A. Yang et al., "Context Parallelism for Scalable Million-Token Inference", arXiv:2411.01783.
     """
 
     kind: ClassVar[Kind] = "collective"
-    grows: ClassVar[bool] = True
 
     width: float
     key_bytes: float
@@ -157,10 +156,8 @@ class ContextExchange(AbstractOp):
     nodes: float = 1.0
 
     def cost(self, batch: Batch) -> Cost:
-        keys_bytes = batch.kv_tokens(self.window) * self.key_bytes
-        queries_bytes = 2.0 * batch.tokens * self.width * self.activation_bytes
         steps = self.ranks - 1.0
-        sent_bytes = steps * minimum(keys_bytes, queries_bytes)
+        sent_bytes = steps * sum(group.seqs * self._sent_bytes(group) for group in batch.groups)
         if self.nodes > 1.0:
             return Cost(network_bytes=sent_bytes, network_steps=steps)
         return Cost(comm_bytes=sent_bytes, comm_steps=steps)
@@ -168,6 +165,11 @@ class ContextExchange(AbstractOp):
     @property
     def live(self) -> Live:
         return Live(2.0 * self.key_bytes + self.width * self.activation_bytes)
+
+    def _sent_bytes(self, group: Group) -> Num:
+        """Of one sequence."""
+        queries_bytes = 2.0 * group.new * self.width * self.activation_bytes
+        return where(group.new == 1.0, queries_bytes, group.keys(self.window) * self.key_bytes)
 
 
 @final
