@@ -132,8 +132,7 @@ def allocation(
     beams: int = 1,
 ) -> Allocation:
     """How the engine allocates the memory of one device of the layout."""
-    layers = model.layer_count
-    cache, generates = engine.cache_of(model.position), isinstance(model, ModelSpec)
+    layers, cache, generates = model.layer_count, engine.cache_of(model.position), isinstance(model, ModelSpec)
     share = layout.fullest_share(layers)
     kept_bytes = 0.0 if cache == "none" else kv_bytes_per_token(graph) * share
     return Allocation(
