@@ -32,11 +32,11 @@ class Buffer(NamedTuple):
     It is meant for `max_tokens` of each sequence, or for those of the request where they are more.
     """
 
-    token_bytes: float
-    held_bytes: float
+    token_bytes: Num
+    held_bytes: Num
     max_tokens: float
     spare_bytes: float
-    cache_bytes: float = 0.0
+    cache_bytes: Num = 0.0
     """Of what it holds, the cache; 0 where the engine keeps it elsewhere."""
 
 
@@ -44,7 +44,7 @@ class Rolling(NamedTuple):
     """A cache of the last `window` tokens of a sequence, with bytes for each."""
 
     window: float
-    token_bytes: float
+    token_bytes: Num
 
 
 class OwnCache(NamedTuple):
@@ -72,8 +72,8 @@ class Allocation:
     in the decoder's first one only.
     """
 
-    weights_bytes: float
-    kv_token_bytes: float
+    weights_bytes: Num
+    kv_token_bytes: Num
     own: OwnCache
     cache: Cache
     beams: float
@@ -81,7 +81,7 @@ class Allocation:
     beam_cache: BeamCache
     cache_tensors: float
     block_tokens: float
-    source_token_bytes: float
+    source_token_bytes: Num
     live: tuple[Live, ...]
     encoder_live: tuple[Live, ...]
     first_live: tuple[Live, ...]
@@ -109,6 +109,8 @@ class Allocation:
     patches: float = 0.0
     vision_live: tuple[Live, ...] = ()
     """Alive in the pass over them."""
+    step_tokens: Num = 1.0
+    """Tokens of a sequence in a decode step: more than one where guesses are verified."""
 
     @property
     def encodes(self) -> bool:

@@ -107,6 +107,7 @@ def memory(a: Allocation, batch_size: Num, input_len: Num, output_len: Num) -> M
     The prefill of an encoder-decoder is the larger of the encoder's pass and the decoder's first one.
     """
     kept, batch_size = a.layout.kept_sequences(batch_size), a.layout.pass_sequences(batch_size)
+    output_len = where(output_len > 1.0, output_len + (a.step_tokens - 1.0), output_len)  # places of the last guesses
     held = a.weights_bytes + a.comm_buffer_bytes + a.graph_bytes + a.context_bytes
     prompt_len, source = (START_TOKENS, input_len) if a.encodes else (input_len, 0.0)
     workspace_bytes = _workspace_bytes(a, kept * a.beams, prompt_len + output_len, source)
@@ -147,13 +148,13 @@ def _moments(
     kv_prefill, kv_decode = _kv_bytes(a, kept, prompt_len, output_len)
     fed = 1.0 if a.token_by_token else minimum(maximum(prompt_len - a.prefix_len, 1.0), a.chunk_tokens)
     prompt = Batch.uniform(prompts, fed, prompt_len - fed, source)
-    step = Batch.uniform(sequences, 1.0, maximum(prompt_len + output_len - 2.0, 0.0), source)
+    step = Batch.uniform(sequences, a.step_tokens, maximum(prompt_len + output_len - 1.0 - a.step_tokens, 0.0), source)
     prefill_live, decode_live = (
         _live_bytes(a, live, pass_) for live, pass_ in (((*a.live, *a.first_live), prompt), (a.live, step))
     )
     prefill_logits, decode_logits = (
-        a.logits.token_bytes * pass_.tokens + a.logits.sequence_bytes * maximum(pass_.seqs, a.pass_sequences)
-        for pass_ in (prompt, step)
+        a.logits.token_bytes * pass_.tokens + a.logits.sequence_bytes * maximum(pass_.seqs * rows, a.pass_sequences)
+        for pass_, rows in ((prompt, 1.0), (step, a.step_tokens))
     )
     before: list[tuple[Num, Num, Num]] = []
     if a.encodes:
@@ -216,6 +217,11 @@ def _kv_bytes(a: Allocation, batch_size: Num, input_len: Num, output_len: Num) -
     own = sequences * a.own.bytes(input_len + output_len)
     grown = _grown_bytes(a, batch_size, (input_len, output_len, last), (prompts, sequences))
     return grown[0] + own, grown[1] + own
+
+
+def sequence_cache_bytes(a: Allocation, tokens: Num) -> Num:
+    """What a device keeps of a sequence of so many tokens, without what blocks and segments add."""
+    return tokens * a.kv_token_bytes + a.own.bytes(tokens)
 
 
 def _grown_bytes(
@@ -282,7 +288,7 @@ def _paged_tokens(a: Allocation, batch_size: Num, input_len: Num, output_len: Nu
     return (sequences * blocks - (sequences - 1.0) * prefix) * a.block_tokens
 
 
-def _tensors(a: Allocation, tokens: Num, token_bytes: float | None = None) -> Num:
+def _tensors(a: Allocation, tokens: Num, token_bytes: Num | None = None) -> Num:
     """A cache of so many tokens in its tensors, each rounded up to whole segments if it is large."""
     count = maximum(a.cache_tensors, 1.0)
     each = tokens * (a.kv_token_bytes if token_bytes is None else token_bytes) / count
@@ -299,7 +305,7 @@ def _workspace_bytes(a: Allocation, sequences: Num, context: Num, source: Num) -
     free = a.capacity_bytes - a.weights_bytes - a.context_bytes - a.buffer.spare_bytes
     context = ceil(context / a.block_tokens) * a.block_tokens
     meant = sequences * maximum(maximum(context, source), a.buffer.max_tokens)
-    tokens = minimum(meant, maximum(free, 0.0) / a.buffer.token_bytes) if a.buffer.token_bytes else meant
+    tokens = minimum(meant, maximum(free, 0.0) / a.buffer.token_bytes) if np.any(a.buffer.token_bytes) else meant
     return tokens * a.buffer.held_bytes - minimum(tokens, sequences * context) * a.buffer.cache_bytes
 
 
