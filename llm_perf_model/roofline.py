@@ -149,14 +149,11 @@ def step_s(node: Node, batch: Batch, cost: Cost, m: Machine) -> Step:
             memory_s = memory_s * maximum(1.0, m.attention_blocks / op.blocks(batch))
         case Convolution() | Recurrence() if m.convolution is not None and node.kind == op.kind:
             return _layer_step_s(op, batch, cost, m)
-        case Linear() if node.kind in m.blocks:
+        case Linear() | LatentProducts() if node.kind in m.blocks:
             blocks, product = m.blocks[node.kind], op.product(batch)
             compute_s, memory_s = product_s(product, blocks, m.sms), operands_s(cost, memory_s, m.passes)
-            return Step(compute_s, memory_s, hypot(compute_s, memory_s), start_s + begun_s(product, blocks))
-        case LatentProducts() if node.kind in m.blocks:
-            blocks, product = m.blocks[node.kind], op.product(batch)
-            compute_s, memory_s = product_s(product, blocks, m.sms), operands_s(cost, memory_s, m.passes)
-            start_s = start_s + begun_s(product, blocks)
+            busy_s = maximum(compute_s, memory_s) if op.grows else hypot(compute_s, memory_s)
+            return Step(compute_s, memory_s, busy_s, start_s + begun_s(product, blocks))
         case Convolution():
             memory_s, start_s = operands_s(cost, memory_s, m.passes), start_s + _grouped_s(op, batch, m)
         case ExpertLinear() if m.experts is not None:
