@@ -92,11 +92,20 @@ def _listed(words: Words, count: int) -> list[str | None] | None:
     items = words.items("mixer_types")
     if not items:
         return None
-    if isinstance(items[0], list):  # [[["global", "local"], 12]]
-        items = [kind for kinds, times in items for _ in range(times) for kind in kinds]
+    if isinstance(items[0], list):
+        items = _repeated(words, items, count)
     if len(items) < count:
         raise words.fail("mixer_types", f"names {len(items)} layers, but {words.named('layer_count')} is {count}")
     return [_kind(words, "mixer_types", item) for item in items[:count]]
+
+
+def _repeated(words: Words, items: list[Any], count: int) -> list[Any]:
+    """Kinds that are told with how often they come: [[["global", "local"], 12]]."""
+    match items:
+        case [[[*kinds], int(times)]] if 0 < times <= count:
+            return kinds * times
+        case _:
+            raise words.fail("mixer_types", f"is {items!r}; must list the kinds of layers")
 
 
 def _by_rule(words: Words, index: int, count: int) -> str | None:

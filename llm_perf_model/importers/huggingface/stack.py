@@ -40,8 +40,10 @@ def groups(words: Words, crossed: bool = False) -> tuple[LayerGroup, ...]:
 
 def _by_layer(words: Words, count: int) -> list[list[Any]]:
     """Lists with a value for each layer."""
-    values = ((word, value) for word, value in words.values.items() if word not in _OF_STACKS)
-    return [value for _, value in values if isinstance(value, list) and len(value) >= count]
+    lists = (value for word, value in words.values.items() if isinstance(value, list) and word not in _OF_STACKS)
+    return [
+        value for value in lists if len(value) >= count and not any(isinstance(item, list | dict) for item in value)
+    ]
 
 
 def _is_borrowed(words: Words, index: int) -> bool:
