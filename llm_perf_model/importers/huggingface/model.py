@@ -205,7 +205,7 @@ def _layer_inputs(words: Words) -> LayerInputs | None:
 def counted(model: ModelSpec) -> ModelSpec:
     """The model with the weights of its operators counted."""
     engine, precision = _plain()
-    graph = build(model, engine, precision, tp=1)
+    graph = build(model.model_copy(update={"prediction": None}), engine, precision, tp=1)
     total, active = parameters(graph), active_parameters(graph)
     return model.model_copy(update={"parameters": total, "active_parameters": active})
 
