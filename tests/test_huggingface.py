@@ -265,6 +265,7 @@ def test_unknown_fields_that_are_off_are_ignored() -> None:
     [
         ('{"model_type": "llama", "hidden_si', "is no JSON, or a part of it is missing"),
         ("[1, 2]", "holds no object, so it is no config of a model"),
+        ('{"model_type": "llama"}', "hidden_size and num_hidden_layers are missing"),
         ('{"a": 1}', "is no config of a model: it has neither model_type nor architectures"),
         ("", "is no JSON"),
     ],

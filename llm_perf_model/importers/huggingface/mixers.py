@@ -92,7 +92,7 @@ def _latent(words: Words) -> LatentAttention:
         kv_rank=words.need("kv_rank"),
         nope_dim=words.need("nope_dim"),
         rope_dim=words.need("rope_dim"),
-        value_dim=words.need("value_dim"),
+        value_dim=words.whole("value_dim") or _even_head(words, words.need("heads")),
         qkv_bias=biased,
         out_bias=biased,
         indexer=_indexer(words),

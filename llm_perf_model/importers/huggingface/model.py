@@ -42,6 +42,8 @@ def model_of(config: Mapping[str, Any], name: str, title: str, where: str) -> Mo
     outer = words_of(config, kind, where)
     if inner is None:
         text = outer
+        if not {"hidden", "layer_count"} & outer.names.keys():
+            raise SpecError(f"{where}: {outer.named('hidden')} and {outer.named('layer_count')} are missing")
     else:
         text = words_of(inner, _inside(inner, kind, where), f"{where}: text_config")
         if "tied" in outer.names:
