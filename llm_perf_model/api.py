@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, TypeVar
 
@@ -13,8 +14,10 @@ from .case import AnyModel, Case, make_case
 from .cost import price_of
 from .errors import InfeasibleError, SpecError, UnknownNameError
 from .estimate import Estimate
-from .generate import decode, prefill
-from .rates import with_efficiencies, with_power_limit
+from .generate import Phase, decode, prefill
+from .handover import Handover, handover
+from .images import seen
+from .rates import Machine, with_efficiencies, with_power_limit
 from .roofline import Pipeline
 from .sizing import shortfall
 from .specs.base import FileSpec
@@ -33,8 +36,9 @@ from .specs.precision import CacheFormat, PrecisionSpec
 from .specs.price import PriceSpec, TariffSpec
 from .specs.request import Request
 from .specs.workload import WorkloadSpec
+from .speculation import Guessed, Speculation
 from .summary import summary
-from .techniques import equipped
+from .techniques import Equipment, equipped, prefilling
 from .types import Num
 
 S = TypeVar("S", bound=FileSpec)
@@ -73,40 +77,78 @@ def memory(model: str | AnyModel, **options: Any) -> Capacity:
 def answer(request: Request, case: Case | None = None) -> Estimate:
     """The estimate of a checked request, of its own case or of one that is like it."""
     request = _as_stored(request)
-    case = _case(request) if case is None else case
-    if request.techniques:
-        case = equipped(case, request)
-    machine = with_efficiencies(case.machine, request.flops_efficiency, request.hbm_memory_efficiency)
-    machine = with_power_limit(machine, request.power_limit_w)
+    plain = _case(request) if case is None else case
+    case = equipped(plain, request) if request.techniques else plain
+    machine = _reached(case.machine, request)
     if request.price is not None or request.tariff is not None:
         price_of(request, case.gpu.name)  # names are wrong now, not when the cost is read
     workload = _workload(request, case.model)
-    prompts = request.num_beams if case.engine.beams == "copied" else 1
-    layout, input_len, output_len = case.layout, workload.input_len, workload.output_len
-    _check_shares(layout, workload.batch_size)
-    batch_size = layout.pass_sequences(workload.batch_size)
-    fullest = layout.fullest_share(case.model.layer_count)
-    pipeline = Pipeline(float(layout.pp), layout.parts(workload.batch_size), fullest)
+    _check_shares(case.layout, workload.batch_size)
+    moved = _handover(case, request, workload) if request.disaggregated else None
+    guessed = _speculation(case, machine, request, workload) if case.draft is not None else None
+    if guessed is not None:
+        case = Equipment(request, draft_tokens=guessed.draft_tokens)(plain)
     return Estimate(
         case=case,
         machine=machine,
         request=request,
         workload=workload,
-        prefill=prefill(
-            case.graph,
-            machine,
-            batch_size,
-            input_len,
-            prompts,
-            case.allocation.token_by_token,
-            request.prefix_len,
-            request.prefill_chunk,
-            pipeline,
-        ),
-        decode=decode(case.graph, machine, batch_size * request.num_beams, input_len, output_len - 1.0, pipeline),
+        prefill=_prefill(case if moved is None else moved.case, request, workload),
+        decode=_decode(case, machine, request, workload) if guessed is None else guessed.decode,
         describe=summary,
         explain=shortfall,
+        speculation=guessed,
+        handover=moved,
     )
+
+
+def _reached(machine: Machine, request: Request) -> Machine:
+    """The machine with the efficiencies and the power limit of a request."""
+    machine = with_efficiencies(machine, request.flops_efficiency, request.hbm_memory_efficiency)
+    return with_power_limit(machine, request.power_limit_w)
+
+
+def _shared(case: Case, workload: WorkloadSpec) -> tuple[Num, Pipeline]:
+    """Sequences of a pass, and the stages that they go through."""
+    layout = case.layout
+    _check_shares(layout, workload.batch_size)
+    fullest = layout.fullest_share(case.model.layer_count)
+    pipeline = Pipeline(float(layout.pp), layout.parts(workload.batch_size), fullest)
+    return layout.pass_sequences(workload.batch_size), pipeline
+
+
+def _prefill(case: Case, request: Request, workload: WorkloadSpec) -> Phase:
+    """The pass over the prompts, with that of a draft."""
+    seqs, pipeline = _shared(case, workload)
+    copies, by_token = request.num_beams if case.engine.beams == "copied" else 1, case.allocation.token_by_token
+    rest = (copies, by_token, request.prefix_len, request.prefill_chunk)
+    machine = _reached(case.machine, request)
+    phase = prefill(case.graph, machine, seqs, workload.input_len, *rest, pipeline)
+    phase = seen(phase, case, machine, request, seqs)
+    if case.draft is None:
+        return phase
+    draft = case.draft
+    return replace(phase, draft=prefill(draft.graph, _reached(draft.machine, request), seqs, workload.input_len, *rest))
+
+
+def _decode(case: Case, machine: Machine, request: Request, workload: WorkloadSpec) -> Phase:
+    seqs, pipeline = _shared(case, workload)
+    seqs, steps = seqs * request.num_beams, workload.output_len - 1.0
+    return decode(case.graph, machine, seqs, workload.input_len, steps, pipeline)
+
+
+def _speculation(case: Case, machine: Machine, request: Request, workload: WorkloadSpec) -> Speculation:
+    """The decode of a case whose draft guesses ahead."""
+    assert case.draft is not None and request.acceptance is not None, "a request with a draft has both"
+    draft = case.draft._replace(machine=_reached(case.draft.machine, request))
+    seqs, _ = _shared(case, workload)
+    lengths = (seqs, workload.input_len, workload.output_len - 1.0)
+    return Guessed(case.graph, machine, draft, *lengths, request.acceptance).speculation(request.draft_tokens)
+
+
+def _handover(case: Case, request: Request, workload: WorkloadSpec) -> Handover:
+    """The devices of the prefill, and what they send."""
+    return handover(*prefilling(case, request), case, workload.batch_size, workload.input_len)
 
 
 def _workload(request: Request, model: AnyModel) -> WorkloadSpec:
@@ -201,9 +243,7 @@ def _as_stored(request: Request) -> Request:
         return request
     from .importers.foreign import states_precision
 
-    if not states_precision(model):
-        return request
-    return request.model_copy(update={"precision": model})
+    return request.model_copy(update={"precision": model}) if states_precision(model) else request
 
 
 def _case(request: Request) -> Case:

@@ -11,7 +11,8 @@ from .ops.batch import Batch, Group
 from .ops.convolution import Convolution
 from .ops.elementwise import Elementwise
 from .ops.latent import LatentScores, is_absorbed
-from .rates import AttentionRate, BlockRate, ConvolutionRate, PassRate
+from .ops.moe import ExpertLinear
+from .rates import AttentionRate, BlockRate, ConvolutionRate, ExpertRate, PassRate, Tile
 from .types import Mask, Num
 
 IMPLICIT_ROWS = 64.0
@@ -22,9 +23,6 @@ TRANSFORMED_KERNELS = 4.0
 
 COPIES = 2.0
 """Kernels that copy input and output between layouts."""
-
-EXPERT_ROWS = 64.0
-"""Rows to which the products of an expert are padded."""
 
 FEWEST_ROWS = 16.0
 """Rows of the smallest product of a tensor unit."""
@@ -147,14 +145,44 @@ def _transformed(op: Convolution, batch: Batch, rate: ConvolutionRate, sms: floa
     return Form(_flops(product), compute_s, passes_s + product_s, busy_s, TRANSFORMED_KERNELS)
 
 
-def padded_flops(product: Product) -> Num:
-    r"""FLOPs of the products of experts whose rows are padded to tiles, :math:`2 K N E_T \max(64, \bar m + 32)`.
+def experts_s(op: ExpertLinear, batch: Batch, rate: ExpertRate, sms: float) -> Num:
+    r"""Arithmetic seconds of the products of experts, whose rows are padded to tiles of r x c.
+
+    .. math:: t = \max\left( \frac{n}{SMs}, 1 \right) K
+       \max\left( \frac{2 r c}{P} + \frac{r b_i + c b_w}{L} + c\,\omega, \delta \right), \quad
+       n = E_T \max\left( 1, \frac{\bar m}{r} + \frac{1}{2} \right) \left\lceil \frac{N}{c} \right\rceil
 
     An expert's :math:`\bar m` rows end anywhere in a tile, so half a tile is lost on average, and a whole one is
-    computed at least.
+    computed at least. Loads hide behind no arithmetic, blocks of the last wave share what others leave idle.
     """
-    rows = maximum(EXPERT_ROWS, product.rows + EXPERT_ROWS / 2.0)
-    return 2.0 * product.groups * rows * product.columns * product.depth
+    product, block = op.product(batch), rate.block
+    rows, columns = _tile_of(op, batch, rate)
+    loaded_s = (rows * block.input_bytes + columns * block.weight_bytes) / block.load_bytes_per_s
+    busy_s = 2.0 * rows * columns / block.flops_per_s + loaded_s + columns * rate.widened_s
+    tiles = product.groups * maximum(1.0, product.rows / rows + 0.5) * ceil(product.columns / columns)
+    return maximum(tiles / sms, 1.0) * product.depth * maximum(busy_s, block.depth_s)
+
+
+def _tile_of(op: ExpertLinear, batch: Batch, rate: ExpertRate) -> tuple[Num, Num]:
+    """Rows and columns of the tile that a pass takes."""
+    rows, columns = _first(rate.tiles, op, batch)
+    if not rate.tuned_shapes:
+        return rows, columns
+    tuned_rows, tuned_columns = _first(rate.tuned_tiles, op, batch)
+    tuned: Mask = False
+    for experts, inner in rate.tuned_shapes:
+        tuned = tuned | ((op.router.kept == experts) & (op.inner == inner))
+    return where(tuned, tuned_rows, rows), where(tuned, tuned_columns, columns)
+
+
+def _first(tiles: tuple[Tile, ...], op: ExpertLinear, batch: Batch) -> tuple[Num, Num]:
+    """Rows and columns of the first of the tiles whose bounds a pass keeps."""
+    rows: Num = tiles[-1].rows
+    columns: Num = tiles[-1].columns
+    for tile in reversed(tiles[:-1]):
+        keeps = (batch.tokens <= tile.tokens) & (batch.tokens <= tile.tokens_per_expert * op.router.kept)
+        rows, columns = where(keeps, tile.rows, rows), where(keeps, tile.columns, columns)
+    return rows, columns
 
 
 def attention_s(op: FusedAttention | LatentScores, batch: Batch, rate: AttentionRate, sms: float) -> tuple[Num, Num]:
@@ -195,7 +223,7 @@ def _walk(op: FusedAttention, group: Group, rate: AttentionRate, sms: float) -> 
     edge = 0.0 if op.all_pairs else rate.key_rows / 2.0
     mean = op.mean_keys(group) + (0.0 if op.all_pairs else (minimum(group.new, rows) - 1.0) / 2.0 + edge)
     longest = (group.keys() if op.all_pairs else op.keys(group)) + edge
-    loaded_bytes = op.token_bytes * op.ratio / op.kv_heads
+    loaded_bytes = op.token_bytes * op.entry_tokens / op.kv_heads
     key_s = maximum(rows * (op.width / 2.0 * rate.row_s + rate.exponential_s), loaded_bytes / rate.load_bytes_per_s)
     waves = ceil(load)
     walked = maximum((waves - (split > 1.0) * (waves - load)) * mean, longest / split)

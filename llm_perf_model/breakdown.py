@@ -38,7 +38,7 @@ class Line(NamedTuple):
 
 
 def lines(phase: Phase) -> Iterator[Line]:
-    """A line for each operator, then those of the host, of other stages and of a power limit where the device waits."""
+    """A line for each operator, then those of the host, its link, other stages and a power limit where they delay."""
     for works in phase.works():
         node = works[0].node
         costs, timings = [work.cost for work in works], [work.timing for work in works]
@@ -59,6 +59,10 @@ def lines(phase: Phase) -> Iterator[Line]:
     for name, spent_s in (("host_wait", phase.totals.host_s), ("overhead", phase.totals.overhead_s)):
         if np.any(spent_s):
             yield Line(name, "host", 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, spent_s, 0.0, spent_s)
+    streamed_bytes, waited_s = phase.totals.streamed_bytes, phase.totals.stream_s
+    if np.any(streamed_bytes):
+        work = (0.0, 0.0, streamed_bytes, 0.0, 0.0, waited_s, 0.0, 0.0, waited_s)
+        yield Line("host_link_wait", "communication", 1.0, *work)
     waited_s = phase.totals.bubble_s
     if np.any(waited_s):
         yield Line("pipeline_bubble", "communication", 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, waited_s, 0.0, 0.0, waited_s)

@@ -13,7 +13,7 @@ from .frontier import max_input_len
 from .numeric import where
 from .peak import MOMENTS, Memory
 from .report.document import Report, Table
-from .sizing import Alternatives, Point, alternatives, shortfall, worst_point
+from .sizing import Alternatives, Point, alternatives, shortfall, worst_case, worst_point
 from .specs.model import ModelSpec
 from .summary import span, title
 from .types import Mask, Num
@@ -81,7 +81,7 @@ class Capacity:
     @cached_property
     def what_fits(self) -> Alternatives:
         """Single changes with which the worst point fits: the fewest ranks among them."""
-        return alternatives(self.estimate.case, self.point)
+        return alternatives(worst_case(self.estimate), self.point)
 
     def to_dict(self) -> dict[str, Any]:
         """The answer in SI units: numbers, lists, text and None."""

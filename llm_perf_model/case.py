@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from .allocation import Allocation, allocation
 from .casts import with_casts
@@ -13,9 +12,9 @@ from .errors import InfeasibleError, SpecError, UnknownNameError
 from .graph.parts import Split
 from .graph.stack import build_split
 from .layers import build_network
-from .machine import convolution_peak, gemm_peak, machine
+from .machine import convolution_peak, gemm_peak, machine, with_network
 from .ops.node import Graph
-from .placement import Joints, Links, check_layout, joints
+from .placement import NO_LINKS, Joints, Links, check_layout, joints
 from .rates import Machine, counted_at
 from .specs.catalog import load, names
 from .specs.collective import CollectiveSpec
@@ -34,6 +33,25 @@ AnyModel = ModelSpec | NetworkSpec
 """What an estimate is of: a transformer, or a network of explicit layers."""
 
 S = TypeVar("S", KernelSpec, PowerSpec)
+
+
+class Equip(Protocol):
+    """Adds the techniques of a request to a case."""
+
+    def __call__(self, case: Case, /) -> Case:
+        """The case with the techniques."""
+        ...
+
+    def at(self, index: tuple[Any, ...], shape: tuple[int, ...]) -> Equip:
+        """The same at one point of arrays of that shape."""
+        ...
+
+
+class Draft(NamedTuple):
+    """What guesses tokens ahead of a model on the same devices."""
+
+    graph: Graph
+    machine: Machine
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +76,8 @@ class Case:
     graph: Graph
     machine: Machine
     allocation: Allocation
-    equip: Callable[[Case], Case] | None = None
+    draft: Draft | None = None
+    equip: Equip | None = None
     """Adds the techniques of a request, to a case that is like it too; None: there are none."""
 
     @property
@@ -117,6 +136,25 @@ def make_case(
     )
 
 
+def alike(
+    case: Case,
+    *,
+    model: AnyModel | None = None,
+    gpu: GpuSpec | None = None,
+    precision: PrecisionSpec | None = None,
+    layout: LayoutSpec | None = None,
+) -> Case:
+    """The case with another model, device, precision or layout, without techniques.
+
+    Raises:
+        InfeasibleError: it cannot run.
+    """
+    c = case
+    parts = (model or c.model, gpu or c.gpu, c.engine, precision or c.precision, layout or c.layout)
+    links = c.named if gpu is None or gpu == c.gpu else NO_LINKS  # those of one device need not be another's
+    return make_case(*parts, links.inside, c.beams, None, *links[1:])
+
+
 def with_coefficients(case: Case, engine: EngineSpec) -> Case:
     """The case under an engine that differs in coefficients of time alone: another machine, the same graph."""
     c = case
@@ -142,8 +180,9 @@ def _machine(
     peak = gemm_peak(gpu, precision)
     assert peak is not None, "the precision runs on the device"
     layers, encoder_layers = _timed_layers(model)
-    rates, links = engine.kernels or kernels, (joined.inside, joined.network)
-    m = machine(gpu, engine, rates, precision, peak, layers, links[0], power, encoder_layers, links[1])
+    rates, inside = engine.kernels or kernels, joined.inside
+    m = machine(gpu, engine, rates, precision, peak, layers, inside, power, encoder_layers)
+    m = with_network(m, gpu, engine, joined.network)
     if any(node.op.kind == "convolution" for node in graph):
         m = counted_at(m, gpu.peak_flops_per_s[convolution_peak(gpu, precision, peak)])
     beam_s = engine.beam_s or 0.0 if beams > 1 else 0.0

@@ -16,8 +16,9 @@ from .cost import Cost, price_of, usd
 from .errors import InfeasibleError, OutOfMemoryError
 from .frontier import max_batch_size
 from .generate import Phase
+from .handover import Handover
 from .intervals import PhaseName, interval
-from .numeric import maximum
+from .numeric import maximum, minimum
 from .peak import Memory, memory
 from .provenance import provenance
 from .rates import Machine
@@ -25,6 +26,7 @@ from .report.document import Report
 from .specs.network import NetworkSpec
 from .specs.request import Request
 from .specs.workload import WorkloadSpec
+from .speculation import Speculation
 from .types import Mask, Num
 
 INTERVALS: dict[str, PhaseName] = {
@@ -44,6 +46,9 @@ MEMORY_PARTS = (
     "comm_buffer_bytes", "graph_bytes", "context_bytes",
 )  # fmt: skip
 """Fields of `Memory` in an answer: four parts that add up to the peak, and what is inside them."""
+
+UNMEASURED = frozenset({"draft", "offload_weights", "offload_kv", "disaggregated"})
+"""Techniques that change what a step is, and of which there are no records."""
 
 
 class Bounds(NamedTuple):
@@ -72,12 +77,31 @@ class Estimate:
     describe: Callable[[Estimate], Report] = field(repr=False)
     explain: Callable[[Estimate], tuple[str, dict[str, Any]]] = field(repr=False)
     """Why it does not fit and what would, as text and as data."""
+    speculation: Speculation | None = None
+    """Guesses of tokens ahead; None: a step makes one token."""
+    handover: Handover | None = None
+    """The devices of the prefill and the cache on its way from them; None: one set of devices does all."""
 
     @property
     def decode_steps(self) -> Num:
-        """Passes after the prefill: the first output token is the prefill's."""
+        """Passes after the prefill: the first output token is the prefill's, a step makes one or more."""
         steps: Num = self.workload.output_len - 1.0
-        return steps
+        return steps if self.speculation is None else self.speculation.steps
+
+    @property
+    def expected_tokens_per_step(self) -> Num:
+        """Tokens that a decode step adds to a sequence."""
+        return 1.0 if self.speculation is None else self.speculation.tokens_per_step
+
+    @property
+    def transfer_s(self) -> Num:
+        """Seconds for which the cache is on its way to other devices."""
+        return 0.0 if self.handover is None else self.handover.transfer.time_s
+
+    @property
+    def exposed_transfer_s(self) -> Num:
+        """Of these, those after the prefill, for which the second token waits."""
+        return 0.0 if self.handover is None else self.handover.exposed_s(self.prefill_s)
 
     @property
     def prefill_s(self) -> Num:
@@ -97,7 +121,17 @@ class Estimate:
     @property
     def total_s(self) -> Num:
         """Seconds from the prompt to the last token."""
-        return self.prefill_s + self.decode_s
+        return self.prefill_s + self.exposed_transfer_s + self.decode_s
+
+    @property
+    def period_s(self) -> Num:
+        """Seconds after which another batch may follow: of all, or of the slowest of prefill, transfer and decode.
+
+        The devices of a prefill that are not those of the decode work on the next batch meanwhile.
+        """
+        if self.handover is None:
+            return self.total_s
+        return maximum(maximum(self.prefill_s, self.transfer_s), self.decode_s)
 
     @property
     def time_per_sample_s(self) -> Num:
@@ -111,13 +145,13 @@ class Estimate:
 
     @property
     def tpot_s(self) -> Num:
-        """Seconds per output token after the first."""
-        return self.decode_step_s
+        """Seconds per output token after the first, waiting for a cache included."""
+        return (self.exposed_transfer_s + self.decode_s) / np.maximum(self.workload.output_len - 1.0, 1.0)
 
     @property
     def throughput_tokens_per_s(self) -> Num:
-        """Output tokens of all replicas per second of the whole generation."""
-        return self.case.layout.dp * self.workload.batch_size * self.workload.output_len / self.total_s
+        """Output tokens of all replicas per second of the whole generation, or of the slowest of its devices."""
+        return self.case.layout.dp * self.workload.batch_size * self.workload.output_len / self.period_s
 
     @cached_property
     def memory(self) -> Memory:
@@ -125,10 +159,17 @@ class Estimate:
         w = self.workload
         return memory(self.case.allocation, w.batch_size, w.input_len, w.output_len)
 
+    @cached_property
+    def prefill_memory(self) -> Memory:
+        """The same of a device of the prefill, where it has its own; it makes one token."""
+        if self.handover is None:
+            return self.memory
+        return memory(self.handover.case.allocation, self.workload.batch_size, self.workload.input_len, 1.0)
+
     @property
     def fits(self) -> Mask:
         """Whether each device holds its peak memory."""
-        return self.memory.fits
+        return self.memory.fits if self.handover is None else self.memory.fits & self.prefill_memory.fits
 
     @property
     def extrapolated(self) -> Mask:
@@ -147,7 +188,16 @@ class Estimate:
     @cached_property
     def max_batch_size(self) -> Num:
         """The largest batch of these lengths that one replica's devices hold."""
-        return max_batch_size(self.case.allocation, self.workload.input_len, self.workload.output_len)
+        w = self.workload
+        largest = max_batch_size(self.case.allocation, w.input_len, w.output_len)
+        if self.handover is None:
+            return largest
+        return minimum(largest, max_batch_size(self.handover.case.allocation, w.input_len, 1.0))
+
+    @property
+    def prefill_case(self) -> Case:
+        """That of the devices of the prefill."""
+        return self.case if self.handover is None else self.handover.case
 
     @property
     def energy_j(self) -> Num:
@@ -155,11 +205,11 @@ class Estimate:
 
         With the convention `tdp`, design power x time of the devices at work.
         """
-        return self._energy_j(self.prefill) + self._energy_j(self.decode)
+        return self._energy_j(self.prefill, self.prefill_case) + self._energy_j(self.decode, self.case)
 
-    def _energy_j(self, phase: Phase) -> Num:
+    def _energy_j(self, phase: Phase, case: Case) -> Num:
         """Joules of all devices over a phase: stages of a layer split take turns, the others idle."""
-        layout, power = self.case.layout, self.machine.power
+        layout, power = case.layout, phase.machine.power
         if self.request.energy_convention == "tdp":
             return layout.working_ranks * power.limit_w * phase.time_s
         idle_ranks = layout.ranks - layout.working_ranks
@@ -178,16 +228,19 @@ class Estimate:
     @cached_property
     def cost(self) -> Cost | None:
         """US dollars of the batch; None where no price of the device is known or given."""
-        case, w = self.case, self.workload
-        price = price_of(self.request, case.gpu.name)
-        if price is None:
-            return None
-        devices, sequences = case.layout.ranks, case.layout.dp * w.batch_size
-        prefill_usd, decode_usd = (
-            usd(price, devices, phase.time_s, self._energy_j(phase)) for phase in (self.prefill, self.decode)
-        )
+        hourly_usd: list[float] = []
+        spent_usd: list[Num] = []
+        for case, phase in ((self.prefill_case, self.prefill), (self.case, self.decode)):
+            price = price_of(self.request, case.gpu.name)
+            if price is None:
+                return None
+            hourly_usd.append(case.layout.ranks * price.usd_per_gpu_hour / price.utilisation)
+            spent_usd.append(usd(price, case.layout.ranks, phase.time_s, self._energy_j(phase, case)))
+        assert price is not None, "two phases"
+        w, sequences = self.workload, self.case.layout.dp * self.workload.batch_size
+        per_hour = hourly_usd[1] if self.handover is None else sum(hourly_usd)
         counts = (sequences, sequences * w.input_len, sequences * w.output_len)
-        return Cost(price, devices * price.usd_per_gpu_hour / price.utilisation, prefill_usd, decode_usd, *counts)
+        return Cost(price, per_hour, spent_usd[0], spent_usd[1], *counts)
 
     @property
     def energy_per_token_j(self) -> Num:
@@ -214,6 +267,9 @@ class Estimate:
             return Bounds(None, None, "none: no engine has records of encoder-decoders yet")
         if case.engine.flat:
             return Bounds(None, None, "none: an engine with flat rates states a bound, not an estimate")
+        unmeasured = sorted(request.techniques & UNMEASURED)
+        if unmeasured:
+            return Bounds(None, None, f"none: no engine has records with {unmeasured[0]} yet")
         if request.flops_efficiency is not None or request.hbm_memory_efficiency is not None:
             return Bounds(None, None, "none: the efficiencies were given, not fitted")
         phase: PhaseName = INTERVALS[metric] if case.model.causal else "prefill"
@@ -225,7 +281,8 @@ class Estimate:
 
     def breakdown(self, by: Detail = "ops") -> Report:
         """FLOPs, bytes, time, bound and share of every operator, or of every role."""
-        return breakdown({"prefill": self.prefill, "decode": self.decode}, by)
+        moved = {} if self.handover is None else {"transfer": self.handover.transfer}
+        return breakdown({"prefill": self.prefill} | moved | {"decode": self.decode}, by)
 
     def require_feasible(self) -> None:
         """Raise if a point cannot run.
@@ -244,6 +301,26 @@ class Estimate:
             )
         if not np.all(self.fits):
             raise OutOfMemoryError(*self.explain(self))
+
+    def _techniques(self) -> dict[str, Any]:
+        """What techniques did, as plain data; empty without any."""
+        if not self.request.techniques:
+            return {}
+        found: dict[str, Num] = {"expected_tokens_per_step": self.expected_tokens_per_step}
+        if self.speculation is not None:
+            found |= {"draft_tokens": self.speculation.draft_tokens, "speedup": self.speculation.speedup}
+        if self.machine.host_link is not None:
+            found |= {"prefill_streamed_bytes": self.prefill.totals.streamed_bytes}
+            found |= {"decode_streamed_bytes": self.decode.totals.streamed_bytes}
+            found |= {"host_link_bytes_per_s": self.machine.host_link.bytes_per_s}
+        answer = {name: plain(value) for name, value in found.items()}
+        if self.handover is not None:
+            names = ("transfer_s", "exposed_transfer_s", "period_s")
+            answer |= {name: plain(getattr(self, name)) for name in names}
+            answer |= {"transferred_bytes": plain(self.handover.transfer.comm_bytes)}
+            answer |= {"prefill_gpu": self.handover.case.gpu.name, "transfer_link": self.handover.link.name}
+            answer |= {"prefill_memory": _sizes(self.prefill_memory)}
+        return {"techniques": answer}
 
     def to_dict(self, detail: Detail | None = None) -> dict[str, Any]:
         """The answer in SI units: numbers, lists, text and None.
@@ -265,15 +342,14 @@ class Estimate:
         answer |= {name: plain(getattr(self, name)) for name in later}
         answer |= {"cost": None if self.cost is None else self.cost.to_dict()}
         answer |= {"interval": self.interval, "provenance": provenance(self.case, self.request)}
+        answer |= self._techniques()
         if detail is not None:
             answer["breakdown"] = list(self.breakdown(detail).records)
         return answer
 
     def memory_dict(self) -> dict[str, Any]:
         """Bytes of each part of the peak, and the moment that sets it."""
-        return {name: plain(getattr(self.memory, name)) for name in MEMORY_PARTS} | {
-            "moment": plain(self.memory.moment)
-        }
+        return _sizes(self.memory)
 
     def report(self) -> Report:
         """Tables for people."""
@@ -284,6 +360,10 @@ class Estimate:
 
     def _repr_html_(self) -> str:
         return self.report().html()
+
+
+def _sizes(memory: Memory) -> dict[str, Any]:
+    return {name: plain(getattr(memory, name)) for name in MEMORY_PARTS} | {"moment": plain(memory.moment)}
 
 
 def _phase(phase: Phase) -> dict[str, Any]:

@@ -15,7 +15,18 @@ from .numeric import floor, maximum, minimum
 from .ops.batch import START_TOKENS, UNLIMITED, Batch
 from .ops.node import Graph, Node, running
 from .rates import Machine
-from .roofline import NO_PIPELINE, Pipeline, Run, Totals, Work, host_s_per_step, step_s, totals, walk
+from .roofline import (
+    NO_PIPELINE,
+    Pipeline,
+    Run,
+    Totals,
+    Work,
+    host_s_per_step,
+    step_s,
+    totals,
+    walk,
+    with_stream,
+)
 from .types import Num
 
 BOUNDS = ("compute", "memory", "communication", "host", "power")
@@ -48,17 +59,22 @@ class Phase:
     runs: tuple[Run, ...]
     request_s: Num = 0.0
     encoder: Phase | None = None
-    """The pass of an encoder, which comes before."""
+    """The pass of an encoder, of the prompt or of its images, which comes before."""
+    draft: Phase | None = None
+    """Steps of what guesses tokens ahead, between its own."""
     pipeline: Pipeline = NO_PIPELINE
 
     @cached_property
     def totals(self) -> Totals:
         """FLOPs, bytes and seconds of the whole phase, for one device."""
-        own = totals(self.graph, self.machine, self.runs, self.request_s, self.pipeline)
-        if self.encoder is None:
-            return own
-        before = self.encoder.totals
-        return Totals(*(getattr(before, field.name) + getattr(own, field.name) for field in fields(Totals)))
+        graph, m = self.graph, self.machine
+        own = totals(graph, m, self.runs, self.request_s, self.pipeline)
+        if m.host_link is not None:
+            own = with_stream(own, graph, m, self.runs, m.host_link)
+        for other in (self.encoder, self.draft):
+            if other is not None:
+                own = Totals(*(getattr(other.totals, each.name) + getattr(own, each.name) for each in fields(Totals)))
+        return own
 
     @property
     def time_s(self) -> Num:
@@ -94,7 +110,7 @@ class Phase:
         """
         t = self.totals
         host_s = t.start_s + t.host_s + t.overhead_s
-        terms = np.broadcast_arrays(t.compute_s, t.memory_s, t.comm_s, host_s, t.power_s)
+        terms = np.broadcast_arrays(t.compute_s, t.memory_s, t.comm_s + t.stream_s, host_s, t.power_s)
         largest = np.argmax(np.stack(terms), axis=0)
         return np.where(np.max(np.stack(terms), axis=0) > 0.0, np.array(BOUNDS)[largest], "none")
 
@@ -110,8 +126,9 @@ class Phase:
 
     def works(self) -> Iterator[tuple[Work, ...]]:
         """For each node, its work in every run; of one device of all stages."""
-        if self.encoder is not None:
-            yield from self.encoder.works()
+        for other in (self.encoder, self.draft):
+            if other is not None:
+                yield from other.works()
         share = self.pipeline.share
         for works in zip(*(tuple(walk(self.graph, self.machine, run)) for run in self.runs), strict=True):
             yield works if self.pipeline.stages == 1.0 else tuple(work.times(share) for work in works)
@@ -152,6 +169,12 @@ def prefill(
     return Phase(running(graph, "first", "always"), machine, (first,), machine.request_s, before)
 
 
+def vision(graph: Graph, machine: Machine, images: Num, patches: Num) -> Phase:
+    """One pass over the patches of images, which is no step of an engine."""
+    alone = replace(machine, layers_host_s=0.0, step_s=0.0, sequence_s=0.0)
+    return Phase(running(graph, "vision"), alone, (Run.single(Batch.uniform(images, patches, 0.0)),))
+
+
 def decode(
     graph: Graph,
     machine: Machine,
@@ -165,14 +188,18 @@ def decode(
     The decoder of an encoder-decoder finds one token, and sees those of the prompt beside its own.
 
     No steps are no runs. Else their number depends on the kinks of the cost (a sliding window, the chunks that steps
-    fill, and where the host may be the limit a change of an operator's bound), not on the number of steps.
+    fill, and where the host or its link may be the limit a change of an operator's bound), not on the number of steps.
     """
-    if all(isinstance(value, float) for value in (batch_size, input_len, steps)) and steps == 0.0:
-        return Phase(running(graph, "always"), machine, ())
     past, source = decoder_lengths(graph, input_len)
+    return passes(graph, machine, Steps(batch_size, past, source), steps, pipeline)
+
+
+def passes(graph: Graph, machine: Machine, each: Steps, steps: Num, pipeline: Pipeline = NO_PIPELINE) -> Phase:
+    """So many passes of what always runs; none if there are no steps."""
     graph = running(graph, "always")
-    runs = _runs(graph, machine, Steps(batch_size, past, source), steps)
-    return Phase(graph, machine, tuple(runs), pipeline=pipeline._replace(steady=True))
+    empty = all(isinstance(value, float) for value in (*each, steps)) and steps == 0.0
+    runs = () if empty else tuple(_runs(graph, machine, each, steps))
+    return Phase(graph, machine, runs, pipeline=pipeline._replace(steady=True))
 
 
 def decoder_lengths(graph: Graph, input_len: Num) -> tuple[Num, Num]:
@@ -196,7 +223,8 @@ def _chunks(graph: Graph, machine: Machine, each: Steps, tokens: Num) -> Iterato
 def _runs(graph: Graph, machine: Machine, each: Steps, steps: Num, edges: tuple[Num, ...] = ()) -> Iterator[Run]:
     """So many passes, as runs along which cost is affine: between `edges` and where a window or the host changes it."""
     edges = (0.0, *_window_edges(graph, each, steps, edges), steps)
-    if host_s_per_step(graph, machine) is not None and not machine.synchronous:
+    hosted = host_s_per_step(graph, machine) is not None and not machine.synchronous
+    if hosted or machine.host_link is not None:
         edges = _split_at_bound_changes(graph, machine, each, edges)
     return _between(each, edges)
 
@@ -209,7 +237,7 @@ def _between(each: Steps, edges: tuple[Num, ...]) -> Iterator[Run]:
 def _filled_tokens(graph: Graph, each: Steps, steps: Num) -> list[float]:
     """Tokens of a sequence at which a window or a chunk of it is full."""
     windows = {node.op.attention_window for node in graph} - {UNLIMITED}
-    for chunk in {node.op.attention_chunk for node in graph} - {UNLIMITED}:
+    for chunk in {node.op.attention_chunk_tokens for node in graph} - {UNLIMITED}:
         first, last = np.min(each.past) // chunk, np.max(each.past + steps * each.stride) // chunk
         windows |= {chunk * index for index in range(int(first) + 1, int(last) + 1)}
     return sorted(windows)

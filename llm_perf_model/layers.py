@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from math import prod
@@ -24,6 +25,7 @@ from .specs.layer import (
     Dense,
     Flatten,
     GlobalPool,
+    JoinSteps,
     Layer,
     LayerNorm,
     OneStep,
@@ -45,6 +47,8 @@ from .specs.network import NetworkSpec
 from .specs.precision import PrecisionSpec
 
 ONE_PASS = Passes(tensors=2.0, kernels=1.0)
+OFFSET_WIDTH = 512
+"""Values inside the network that makes biases of offsets (Swin Transformer V2, arXiv:2111.09883, section 3.3)."""
 
 
 def build_network(network: NetworkSpec, engine: EngineSpec, precision: PrecisionSpec, shape: Shape) -> Graph:
@@ -104,7 +108,7 @@ class _Builder:
                 return
             case PatchEmbedding():
                 yield from self._patches(layer, shape)
-            case Dense() | LayerNorm() | Softmax() | Attention() | Recurrent():
+            case Dense() | LayerNorm() | Softmax() | JoinSteps() | Attention() | Recurrent():
                 yield from self._of_features(layer, shape)
             case Separate():
                 yield from self._separate(layer, shape)
@@ -118,13 +122,17 @@ class _Builder:
             case never:
                 assert_never(never)
 
-    def _of_features(self, layer: Dense | LayerNorm | Softmax | Attention | Recurrent, shape: Shape) -> Iterator[Node]:
+    def _of_features(
+        self, layer: Dense | LayerNorm | Softmax | JoinSteps | Attention | Recurrent, shape: Shape
+    ) -> Iterator[Node]:
         """What takes the features of each step of a sequence."""
         match layer:
             case Dense():
                 yield from self._dense("linear", shape, layer)
             case LayerNorm() | Softmax():
                 yield self._over_features(layer, shape)
+            case JoinSteps():
+                yield self._pass(layer.kind, float(prod(shape)), 2.0)
             case Attention():
                 yield from self._attention(layer, shape)
             case Recurrent():
@@ -209,14 +217,23 @@ class _Builder:
             yield self._pass(name, float(prod(shape)), 2.0, weights=0.0 if number else weights)
 
     def _attention(self, layer: Attention, shape: Shape) -> Iterator[Node]:
-        """One product for queries, keys and values, the scores as in a transformer without a mask, a product."""
-        width = shape[1]
+        """One product for queries, keys and values, the scores as in a transformer without a mask, a product.
+
+        Heads of one window are to the scores what further heads of a shorter sequence are.
+        """
+        steps, width = shape
+        seen = steps if layer.window is None else layer.window**2
         spec = GroupedQueryAttention(heads=layer.heads, kv_heads=layer.heads, head_dim=width // layer.heads)
-        mixed = scores(self.engine, self.precision, spec, float(layer.heads), float(layer.heads), causal=False)
+        heads, added = float(layer.heads * (steps // seen)), layer.relative_positions is not None
+        mixed = scores(self.engine, self.precision, spec, heads, heads, causal=False, biased=added)
         wide, narrow = (Dense(kind="linear", features=n * width, bias=layer.bias) for n in (3, 1))
-        nodes = (*self._dense("qkv", shape, wide), mixed, *self._dense("attention_out", shape, narrow))
-        for node in nodes:
-            yield replace(node, role="attention", steps=float(shape[0]))
+        if added:
+            yield self._pass("relative_positions", 0.0, 0.0, "attention", float(_relative_weights(layer, seen)))
+        for node in self._dense("qkv", shape, wide):
+            yield replace(node, role="attention", steps=float(steps))
+        yield replace(mixed, role="attention", steps=float(seen))
+        for node in self._dense("attention_out", shape, narrow):
+            yield replace(node, role="attention", steps=float(steps))
 
     def _recurrent(self, layer: Recurrent, shape: Shape) -> Iterator[Node]:
         """The first layer, then the others, which are equal; each way of reading the steps after the other.
@@ -298,3 +315,10 @@ class _Builder:
 def _width(shape: Shape) -> float:
     """Channels of a map, or features."""
     return float(shape[0] if len(shape) == 3 else shape[-1])
+
+
+def _relative_weights(layer: Attention, seen: int) -> int:
+    """Weights of what scores gain by the offset of two steps in a window of `seen` steps."""
+    if layer.relative_positions == "network":
+        return OFFSET_WIDTH * (2 + 1 + layer.heads) + layer.heads  # two coordinates, a bias, heads; a scale a head
+    return (2 * math.isqrt(seen) - 1) ** 2 * layer.heads

@@ -13,17 +13,19 @@ from .rates import (
     BlockRate,
     ConvolutionRate,
     Exchange,
+    ExpertRate,
     Machine,
     OneKernel,
     PassRate,
     Power,
     Rate,
     RecurrentRate,
+    Tile,
 )
 from .specs.collective import CollectiveSpec
 from .specs.engine import EngineSpec
 from .specs.gpu import GpuSpec, Peak
-from .specs.kernels import GemmKernels, KernelRates, SchemeKernels
+from .specs.kernels import ExpertScheme, ExpertTiles, GemmKernels, KernelRates, SchemeKernels
 from .specs.link import LinkSpec
 from .specs.power import PowerSpec
 from .specs.precision import PrecisionSpec, Products
@@ -79,11 +81,10 @@ def machine(
     connection: Connection | None,
     power: PowerSpec,
     encoder_layers: int = 0,
-    network: Connection | None = None,
 ) -> Machine:
     """The rates of kernels whose products run on the unit `peak`, for a model of `layers` layers.
 
-    An encoder-decoder has `encoder_layers` besides. Ranks of one node are joined by `connection`, nodes by `network`.
+    An encoder-decoder has `encoder_layers` besides. Ranks of one node are joined by `connection`.
     """
     half = engine.half_layer_s if precision.activation_bytes < FULL_WIDTH_BYTES else 0.0
     wide = _first(gpu, precision.wide_gemm_peaks) or peak
@@ -92,7 +93,6 @@ def machine(
     reached = Machine(
         rates=units.rates(),
         kernel_start_s=units.kernel_start_s,
-        experts_start_s=0.0 if engine.flat else kernels.experts.start_s,
         dispatch_s=engine.dispatch_s,
         launch_s=engine.launch_s or 0.0,
         step_s=engine.step_s,
@@ -100,6 +100,7 @@ def machine(
         peak_hbm_bytes_per_s=gpu.hbm_bytes_per_s,
         power=_power(gpu, power, units.fastest_flops_per_s, connection),
         blocks={} if engine.flat else units.blocks(),
+        experts=None if engine.flat else units.of(precision.experts).experts(),
         convolution=None if engine.flat else units.convolutions(),
         recurrent=None if engine.flat else units.recurrent(),
         attention=None if engine.flat else units.attention(),
@@ -113,9 +114,12 @@ def machine(
         request_s=engine.request_s,
         staged_bytes_per_s=engine.staged_bytes_per_s or float("inf"),
     )
-    if network is not None:
-        reached = replace(reached, network=_ring(gpu, engine, network))
     return reached if connection is None else _connected(reached, gpu, engine, connection)
+
+
+def with_network(m: Machine, gpu: GpuSpec, engine: EngineSpec, network: Connection | None) -> Machine:
+    """The machine with what joins its node to others."""
+    return m if network is None else replace(m, network=_ring(gpu, engine, network))
 
 
 def _power(gpu: GpuSpec, power: PowerSpec, peak_flops_per_s: float, connection: Connection | None) -> Power:
@@ -229,11 +233,11 @@ class _Units:
         memory = self.engine.gemm_memory_efficiency or own
         return Rate(gpu.peak_flops_per_s[self.peak] * efficiency, gpu.hbm_bytes_per_s * memory)
 
-    def expert(self, flat: float) -> Rate:
+    def expert(self, efficiency: float) -> Rate:
         """Flat rates of the products of experts."""
-        reached = self.kernels.experts.compute_efficiency
-        own = reached.get(self.precision.scheme, reached["plain"])
-        return self.narrow(flat if self.engine.flat else self.computed(own))
+        own = self.expert_scheme().memory_efficiency or self.kernels.experts.memory_efficiency
+        memory = self.engine.gemm_memory_efficiency or self.capped(own)
+        return Rate(self.gpu.peak_flops_per_s[self.peak] * efficiency, self.gpu.hbm_bytes_per_s * memory)
 
     def computed(self, efficiency: float, ratio: float | None = None) -> float:
         """An efficiency of arithmetic under this engine's kernels, or under a `ratio` of its own."""
@@ -295,6 +299,22 @@ class _Units:
             self.engine.region_s or 0.0,
         )
 
+    def expert_scheme(self) -> ExpertScheme:
+        """What the precision changes of products of experts."""
+        return self.kernels.experts.schemes.get(self.precision.scheme, ExpertScheme())
+
+    def experts(self) -> ExpertRate:
+        """What a block of products of experts reaches: as a block of products, with another way to load."""
+        e, scheme, block = self.kernels.experts, self.expert_scheme(), self.narrow_block()
+        widened_per_s = (scheme.widened_values_per_cycle or float("inf")) * self.gpu.boost_hz
+        return ExpertRate(
+            block._replace(load_bytes_per_s=block.load_bytes_per_s * e.load_ratio, start_s=block.start_s + e.start_s),
+            tiles_of(scheme.tiles or e.tiles),
+            () if e.tuned is None else tiles_of(e.tuned.tiles),
+            () if e.tuned is None else tuple((float(experts), float(inner)) for experts, inner in e.tuned.shapes),
+            1.0 / widened_per_s,
+        )
+
     def convolutions(self) -> ConvolutionRate:
         """What a block of a convolution reaches; narrow operands change it as they change dense products."""
         engine, gemm, tensor = self.engine, self.gemm(self.convolution), self.convolution.startswith("tensor_")
@@ -352,3 +372,11 @@ class _Units:
             return elementwise.hbm_bytes_per_s
         values_per_s = per_cycle * self.gpu.sms * self.gpu.boost_hz
         return min(float(elementwise.hbm_bytes_per_s), 2.0 * self.precision.kv_bytes * values_per_s)
+
+
+def tiles_of(tiles: ExpertTiles) -> tuple[Tile, ...]:
+    """Tiles of products of experts, in the order in which passes look for theirs."""
+    none = float("inf")
+    return tuple(
+        Tile(float(t.rows), float(t.columns), float(t.tokens or none), t.tokens_per_expert or none) for t in tiles
+    )

@@ -35,10 +35,12 @@ def hypot(a: Num, b: Num) -> Num:
     return math.sqrt(squares) if type(squares) is float else cast("Num", np.sqrt(squares))
 
 
-def power(base: float, exponent: Num) -> Num:
-    """`base` to the power of each exponent, the same to the last bit for a float and inside an array."""
+def power(base: Num, exponent: Num) -> Num:
+    """`base` to the power of each exponent, the same to the last bit for floats and inside arrays."""
     powers = np.power(base, np.atleast_1d(np.asarray(exponent, dtype=np.float64)))
-    return float(powers[0]) if type(exponent) is float else cast("Num", powers.reshape(np.shape(exponent)))
+    if type(base) is float and type(exponent) is float:
+        return float(powers[0])
+    return cast("Num", powers.reshape(np.broadcast_shapes(np.shape(base), np.shape(exponent))))
 
 
 def ceil(a: Num) -> Num:

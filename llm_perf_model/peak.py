@@ -107,13 +107,14 @@ def memory(a: Allocation, batch_size: Num, input_len: Num, output_len: Num) -> M
     The prefill of an encoder-decoder is the larger of the encoder's pass and the decoder's first one.
     """
     kept, batch_size = a.layout.kept_sequences(batch_size), a.layout.pass_sequences(batch_size)
+    output_len = where(output_len > 1.0, output_len + (a.step_tokens - 1.0), output_len)  # places of the last guesses
     held = a.weights_bytes + a.comm_buffer_bytes + a.graph_bytes + a.context_bytes
     prompt_len, source = (START_TOKENS, input_len) if a.encodes else (input_len, 0.0)
     workspace_bytes = _workspace_bytes(a, kept * a.beams, prompt_len + output_len, source)
     moments = _moments(a, kept, batch_size, prompt_len, output_len, source)
     bytes_of: list[Num] = [kv + a.overallocation * live + logits for kv, live, logits in moments]
     index, kv, live, logits = _at_the_peak(moments, bytes_of)
-    if a.encodes:
+    if len(bytes_of) > len(MOMENTS):
         bytes_of[0] = maximum(bytes_of[0], bytes_of.pop())
     fragments = (a.overallocation - 1.0) * live
     base = held + workspace_bytes + live + fragments + logits
@@ -139,7 +140,7 @@ def memory(a: Allocation, batch_size: Num, input_len: Num, output_len: Num) -> M
 def _moments(
     a: Allocation, kept: Num, batch_size: Num, prompt_len: Num, output_len: Num, source: Num
 ) -> list[tuple[Num, Num, Num]]:
-    """Cache, live tensors and logits of each of `MOMENTS`, then those of an encoder's pass over `source` tokens.
+    """Cache, live tensors and logits of each of `MOMENTS`, then those of an encoder's pass over its tokens.
 
     The cache is that of the `kept` sequences, the rest that of the `batch_size` of one pass.
     """
@@ -147,13 +148,13 @@ def _moments(
     kv_prefill, kv_decode = _kv_bytes(a, kept, prompt_len, output_len)
     fed = 1.0 if a.token_by_token else minimum(maximum(prompt_len - a.prefix_len, 1.0), a.chunk_tokens)
     prompt = Batch.uniform(prompts, fed, prompt_len - fed, source)
-    step = Batch.uniform(sequences, 1.0, maximum(prompt_len + output_len - 2.0, 0.0), source)
+    step = Batch.uniform(sequences, a.step_tokens, maximum(prompt_len + output_len - 1.0 - a.step_tokens, 0.0), source)
     prefill_live, decode_live = (
         _live_bytes(a, live, pass_) for live, pass_ in (((*a.live, *a.first_live), prompt), (a.live, step))
     )
     prefill_logits, decode_logits = (
-        a.logits.token_bytes * pass_.tokens + a.logits.sequence_bytes * maximum(pass_.seqs, a.pass_sequences)
-        for pass_ in (prompt, step)
+        a.logits.token_bytes * pass_.tokens + a.logits.sequence_bytes * maximum(pass_.seqs * rows, a.pass_sequences)
+        for pass_, rows in ((prompt, 1.0), (step, a.step_tokens))
     )
     before: list[tuple[Num, Num, Num]] = []
     if a.encodes:
@@ -161,6 +162,10 @@ def _moments(
         kv_prefill, kv_decode = kv_prefill + source_prefill, kv_decode + source_decode
         taken = kv_prefill if a.cache in {"contiguous", "paged"} else 0.0  # others hold nothing yet
         before = [(taken, _live_bytes(a, a.encoder_live, Batch.uniform(batch_size, source, 0.0)), 0.0)]
+    if a.patches:
+        patches = Batch.uniform(batch_size * a.images, a.patches, 0.0)
+        taken = kv_prefill if a.cache in {"contiguous", "paged"} else 0.0
+        before = [(taken, _worst_bytes(a.vision_live, patches), 0.0)]
     decodes = a.token_by_token | (output_len > 1.0)  # the last token of such a prompt is a decode step
     return [
         (kv_prefill, prefill_live, 0.0),
@@ -189,6 +194,11 @@ def _live_bytes(a: Allocation, lives: tuple[Live, ...], batch: Batch) -> Num:
         sequences = maximum(a.pass_sequences, 1.0)
         tokens = minimum(a.pass_tokens, batch.seqs * a.chunk_tokens)
         batch = Batch.uniform(sequences, tokens / sequences, 0.0)
+    return _worst_bytes(lives, batch)
+
+
+def _worst_bytes(lives: tuple[Live, ...], batch: Batch) -> Num:
+    """Tensors of the operator that needs most for them."""
     worst: Num = 0.0
     for live in lives:
         worst = maximum(worst, live.bytes(batch))
@@ -204,17 +214,14 @@ def _kv_bytes(a: Allocation, batch_size: Num, input_len: Num, output_len: Num) -
     last = maximum(input_len + output_len - 1.0, input_len)
     sequences = batch_size * a.beams
     prompts = sequences if a.beam_cache == "copied" else batch_size
-    own = sequences * _own_bytes(a, input_len + output_len)
+    own = sequences * a.own.bytes(input_len + output_len)
     grown = _grown_bytes(a, batch_size, (input_len, output_len, last), (prompts, sequences))
     return grown[0] + own, grown[1] + own
 
 
-def _own_bytes(a: Allocation, tokens: Num) -> Num:
-    """What a sequence of so many tokens keeps beside what each token adds: its states, and the tokens of windows."""
-    kept: Num = a.state_bytes
-    for window, token_bytes in a.rolling:
-        kept = kept + minimum(tokens, window) * token_bytes
-    return kept
+def sequence_cache_bytes(a: Allocation, tokens: Num) -> Num:
+    """What a device keeps of a sequence of so many tokens, without what blocks and segments add."""
+    return tokens * a.kv_token_bytes + a.own.bytes(tokens)
 
 
 def _grown_bytes(
@@ -281,7 +288,7 @@ def _paged_tokens(a: Allocation, batch_size: Num, input_len: Num, output_len: Nu
     return (sequences * blocks - (sequences - 1.0) * prefix) * a.block_tokens
 
 
-def _tensors(a: Allocation, tokens: Num, token_bytes: float | None = None) -> Num:
+def _tensors(a: Allocation, tokens: Num, token_bytes: Num | None = None) -> Num:
     """A cache of so many tokens in its tensors, each rounded up to whole segments if it is large."""
     count = maximum(a.cache_tensors, 1.0)
     each = tokens * (a.kv_token_bytes if token_bytes is None else token_bytes) / count
@@ -298,7 +305,7 @@ def _workspace_bytes(a: Allocation, sequences: Num, context: Num, source: Num) -
     free = a.capacity_bytes - a.weights_bytes - a.context_bytes - a.buffer.spare_bytes
     context = ceil(context / a.block_tokens) * a.block_tokens
     meant = sequences * maximum(maximum(context, source), a.buffer.max_tokens)
-    tokens = minimum(meant, maximum(free, 0.0) / a.buffer.token_bytes) if a.buffer.token_bytes else meant
+    tokens = minimum(meant, maximum(free, 0.0) / a.buffer.token_bytes) if np.any(a.buffer.token_bytes) else meant
     return tokens * a.buffer.held_bytes - minimum(tokens, sequences * context) * a.buffer.cache_bytes
 
 
@@ -308,7 +315,7 @@ def _pool(a: Allocation, base: Num, context: Num, source: Num) -> Pool:
     An encoder's `source` tokens take blocks of the same size, as many as their bytes need.
     """
     pool_bytes = (a.limit_bytes - base) * (a.pool_fraction if a.pool_of_free else 1.0)
-    per_token = a.kv_token_bytes * (2.0 if a.cache == "concatenated" else 1.0) + _own_bytes(a, context) / context
+    per_token = a.kv_token_bytes * (2.0 if a.cache == "concatenated" else 1.0) + a.own.bytes(context) / context
     caches = np.any(per_token > 0.0)
     tokens = maximum(pool_bytes, 0.0) / per_token if caches else np.inf
     blocks = np.floor(tokens / a.block_tokens)

@@ -42,6 +42,28 @@ class BlockRate(NamedTuple):
     region_s: Num = 0.0
 
 
+class Tile(NamedTuple):
+    """Rows and columns of an output tile, and the most tokens of a pass that takes it: in all, and for each expert."""
+
+    rows: float
+    columns: float
+    tokens: float = float("inf")
+    tokens_per_expert: float = float("inf")
+
+
+class ExpertRate(NamedTuple):
+    """What a block of the products of experts reaches, and which tile a pass takes: the first whose bounds it keeps.
+
+    `widened_s` is the time of one weight that is widened on the way in.
+    """
+
+    block: BlockRate
+    tiles: tuple[Tile, ...]
+    tuned_tiles: tuple[Tile, ...] = ()
+    tuned_shapes: tuple[tuple[float, float], ...] = ()
+    widened_s: Num = 0.0
+
+
 class ConvolutionRate(NamedTuple):
     """What a block of an implicit product reaches, `columns` wide and over `channels` at once at a place of a window.
 
@@ -135,6 +157,14 @@ class Power(NamedTuple):
         return self.limit_w != self.design_w
 
 
+class HostLink(NamedTuple):
+    """Shares of weights and of cache that are in host memory, and the rate at which they come. Fields broadcast."""
+
+    weights: Num
+    cache: Num
+    bytes_per_s: Num
+
+
 NO_POWER = Power(0.0, 0.0, 0.0, 0.0, float("inf"), float("inf"))
 NO_EXCHANGE = Exchange(float("inf"), 0.0, 0.0, 0.0)
 
@@ -150,7 +180,6 @@ class Machine:
 
     rates: Mapping[Kind, Rate]
     kernel_start_s: Num
-    experts_start_s: Num
     dispatch_s: Num
     step_s: Num
     peak_flops_per_s: Num
@@ -162,6 +191,7 @@ class Machine:
     """The same between nodes."""
     one_kernel: OneKernel | None = None
     blocks: Mapping[Kind, BlockRate] = field(default_factory=dict)
+    experts: ExpertRate | None = None
     convolution: ConvolutionRate | None = None
     recurrent: RecurrentRate | None = None
     attention: AttentionRate | None = None
@@ -175,6 +205,8 @@ class Machine:
     sequence_s: Num = 0.0
     request_s: Num = 0.0
     staged_bytes_per_s: Num = float("inf")
+    host_link: HostLink | None = None
+    """What comes over it in each pass; None: nothing."""
 
     @property
     def has_blocks(self) -> bool:
@@ -193,7 +225,7 @@ def with_efficiencies(m: Machine, flops_efficiency: Num | None, hbm_memory_effic
         return m
     rates = dict(m.rates)
     if flops_efficiency is not None:
-        m = replace(m, blocks={}, convolution=None, recurrent=None, attention=None)
+        m = replace(m, blocks={}, experts=None, convolution=None, recurrent=None, attention=None)
         for kind in _PRODUCTS:
             rates[kind] = rates[kind]._replace(flops_per_s=m.peak_flops_per_s * flops_efficiency)
     if hbm_memory_efficiency is not None:

@@ -7,12 +7,12 @@ step. A prefill is a run of one step, a decode a run of many; both are summed in
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, cast
 
 import numpy as np
 
-from .blocks import attention_s, begun_s, cached_s, convolution_s, operands_s, padded_flops, product_s, rows_s
+from .blocks import attention_s, begun_s, cached_s, convolution_s, experts_s, operands_s, product_s, rows_s
 from .energy import delay_s, dynamic_j
 from .exchange import EXCHANGES, exchange_s
 from .numeric import absolute, hypot, maximum, minimum
@@ -26,7 +26,7 @@ from .ops.latent import LatentProducts, LatentScores
 from .ops.moe import ExpertLinear
 from .ops.node import Graph, Node, Place
 from .ops.recurrence import Recurrence
-from .rates import Machine
+from .rates import HostLink, Machine
 from .types import Num
 
 
@@ -159,9 +159,9 @@ def step_s(node: Node, batch: Batch, cost: Cost, m: Machine) -> Step:
             start_s = start_s + begun_s(product, blocks)
         case Convolution():
             memory_s, start_s = operands_s(cost, memory_s, m.passes), start_s + _grouped_s(op, batch, m)
-        case ExpertLinear() if m.blocks:
-            compute_s = padded_flops(op.product(batch)) / rate.flops_per_s
-            return Step(compute_s, memory_s, hypot(compute_s, memory_s), start_s + m.experts_start_s)
+        case ExpertLinear() if m.experts is not None:
+            compute_s, start_s = experts_s(op, batch, m.experts, m.sms), start_s + m.experts.block.start_s
+            return Step(compute_s, memory_s, hypot(compute_s, memory_s), start_s)
         case Embedding() if m.passes is not None:
             compute_s = batch.tokens * op.hidden / m.passes.gathered_values_per_s
             return Step(compute_s, memory_s, hypot(compute_s, memory_s), start_s)
@@ -217,7 +217,8 @@ class Totals:
 
     Busy time is under `compute_s` or `memory_s`, whichever binds the node. `host_s` is the time for
     which the device waits for launches, `overhead_s` the engine's own time a step, `power_s` what a power
-    limit below the design power adds, `bubble_s` the time for which it waits for other stages.
+    limit below the design power adds, `bubble_s` the time for which it waits for other stages, `stream_s` that for
+    which it waits for bytes from the host.
     """
 
     flops: Num
@@ -232,6 +233,9 @@ class Totals:
     bubble_s: Num
     power_s: Num
     time_s: Num
+    stream_s: Num = 0.0
+    streamed_bytes: Num = 0.0
+    """Over the host link."""
 
 
 class Pipeline(NamedTuple):
@@ -264,6 +268,9 @@ class Pipeline(NamedTuple):
 
 NO_PIPELINE = Pipeline()
 
+Through = tuple[Num, Num, Num, Num, Num, Num, Num, Num]
+"""FLOPs, bytes of memory and of links, and the seconds of arithmetic, memory, links, starts and the host."""
+
 
 def totals(
     graph: Graph, machine: Machine, runs: Iterable[Run], request_s: Num = 0.0, pipeline: Pipeline = NO_PIPELINE
@@ -295,31 +302,35 @@ def totals(
             first_s = first_s + t.first_s
             last_s = last_s + t.last_s
             if node.place != "layers":
-                ends_s[node.place] += t.device_s
+                ends_s[node.place] = ends_s[node.place] + t.device_s
         steps = steps + run.steps
         sequence_steps = sequence_steps + run.steps * run.first.seqs
         if step_host_s is not None and machine.synchronous:
             host_s = host_s + run.steps * step_host_s
         elif step_host_s is not None:
             host_s = host_s + positive_sum(step_host_s - first_s, step_host_s - last_s, run.steps)
-    work: tuple[Num, ...] = (flops, hbm_bytes, comm_bytes, compute_s, memory_s, comm_s, start_s, host_s)
-    bubble_s: Num = 0.0
-    if pipeline.stages > 1.0:
-        through_s = compute_s + memory_s + comm_s + start_s + host_s
-        work = tuple(pipeline.share * part for part in work)
-        bubble_s = _pipelined_s(pipeline, through_s, ends_s) - pipeline.share * through_s
+    through = (flops, hbm_bytes, comm_bytes, compute_s, memory_s, comm_s, start_s, host_s)
+    work, bubble_s = _of_one_stage(pipeline, through, ends_s)
     overhead_s = steps * machine.step_s + sequence_steps * pipeline.parts * machine.sequence_s + request_s
     return _limited(machine, work, overhead_s, bubble_s)
 
 
-def _pipelined_s(pipeline: Pipeline, through_s: Num, ends_s: Mapping[Place, Num]) -> Num:
-    """Seconds of all parts, of which the slowest stage sees its layers and the embedding or the head."""
-    first_s, last_s = ends_s["first"], ends_s["last"]
+def _of_one_stage(pipeline: Pipeline, through: Through, ends_s: Mapping[Place, Num]) -> tuple[Through, Num]:
+    """The work of a device, and the seconds for which it waits for other stages.
+
+    `through` is that of one part through all stages. The slowest stage has the most layers, and the embedding or the
+    head besides.
+    """
+    if pipeline.stages == 1.0:
+        return through, 0.0
+    through_s, first_s, last_s = sum(through[3:]), ends_s["first"], ends_s["last"]
     slowest_s = pipeline.fullest * (through_s - first_s - last_s) + maximum(first_s, last_s)
-    return pipeline.time_s(through_s, slowest_s)
+    flops, hbm_bytes, comm_bytes, compute_s, memory_s, comm_s, start_s, host_s = (pipeline.share * x for x in through)
+    bubble_s = pipeline.time_s(through_s, slowest_s) - pipeline.share * through_s
+    return (flops, hbm_bytes, comm_bytes, compute_s, memory_s, comm_s, start_s, host_s), bubble_s
 
 
-def _limited(machine: Machine, work: tuple[Num, ...], overhead_s: Num, bubble_s: Num) -> Totals:
+def _limited(machine: Machine, work: Through, overhead_s: Num, bubble_s: Num) -> Totals:
     """The totals of so much work, and what a power limit adds."""
     flops, hbm_bytes, comm_bytes, compute_s, memory_s, comm_s, start_s, host_s = work
     time_s = compute_s + memory_s + comm_s + start_s + host_s + overhead_s + bubble_s
@@ -337,3 +348,47 @@ def host_s_per_step(graph: Graph, machine: Machine) -> Num | None:
     launches_s = machine.launch_s * sum(node.launched for node in graph)
     host_s: Num = calls_s + launches_s + machine.layers_host_s
     return None if isinstance(host_s, float) and host_s == 0.0 else host_s
+
+
+def with_stream(t: Totals, graph: Graph, machine: Machine, runs: Iterable[Run], link: HostLink) -> Totals:
+    r"""The totals with what a share of weights and cache adds that is on the host.
+
+    It comes while the device works, so that a step takes the longer of the two:
+    :math:`\sum_i \max(0, Q_i / B - t_i)` is added to device and host time :math:`t_i`.
+    """
+    stream_s: Num = 0.0
+    streamed_bytes: Num = 0.0
+    for run in runs:
+        timings = [work.timing for work in walk(graph, machine, run)]
+        first_s, last_s = sum(t.first_s for t in timings), sum(t.last_s for t in timings)
+        first_bytes, last_bytes = (
+            sum(streamed_bytes_of(node, batch, link) for node in graph) for batch in (run.first, run.last)
+        )
+        first_excess_s = first_bytes / link.bytes_per_s - _with_host(graph, machine, first_s)
+        last_excess_s = last_bytes / link.bytes_per_s - _with_host(graph, machine, last_s)
+        stream_s = stream_s + positive_sum(first_excess_s, last_excess_s, run.steps)
+        streamed_bytes = streamed_bytes + (first_bytes + last_bytes) * run.steps / 2.0
+    time_s = t.time_s - t.power_s + stream_s
+    power_s: Num = 0.0
+    if machine.power.limited:
+        power_s = delay_s(machine.power, time_s, dynamic_j(machine.power, t.flops, t.hbm_bytes, t.comm_bytes))
+    return replace(t, power_s=power_s, time_s=time_s + power_s, stream_s=stream_s, streamed_bytes=streamed_bytes)
+
+
+def _with_host(graph: Graph, machine: Machine, device_s: Num) -> Num:
+    """Seconds of a step of device and host."""
+    host_s = host_s_per_step(graph, machine)
+    if host_s is None:
+        return device_s
+    return device_s + host_s if machine.synchronous else maximum(device_s, host_s)
+
+
+def streamed_bytes_of(node: Node, batch: Batch, link: HostLink) -> Num:
+    r"""Bytes of a node over the host link in one step, :math:`f W + g K`.
+
+    A share f of the weights W that its kernel reads, and a share g of the K bytes of cache: those that it finds and
+    those that it adds, which go the other way. A kernel that adds keys and values reads them too, on the device.
+    """
+    cost = node.cost(batch)
+    read_again_bytes = node.seen(batch).tokens * node.op.kv_bytes_per_token
+    return node.count * (link.weights * cost.weight_bytes + link.cache * (cost.kv_bytes - read_again_bytes))

@@ -30,8 +30,9 @@ def title(e: Estimate) -> str:
     case = e.case
     devices = f"{case.layout.ranks} x {case.gpu.title}" if case.layout.ranks > 1 else case.gpu.title
     split = _split(case.layout) if case.layout.ranks > 1 else ""
+    cache = "" if e.request.kv_dtype == "auto" else f" with a cache in {e.request.kv_dtype}"
     return (
-        f"{case.model.name} on {devices}{split}, {case.engine.name}, {case.precision.name}\n"
+        f"{case.model.name} on {devices}{split}, {case.engine.name}, {case.precision.name}{cache}\n"
         f"batch {span(e.workload.batch_size, _count)}, {_lengths(e)}"
     )
 
@@ -96,6 +97,8 @@ def _memory(e: Estimate) -> Table:
         "peak": m.peak_bytes,
         "capacity": m.capacity_bytes,
     }
+    if e.handover is not None:
+        parts["peak of the prefill's devices"] = e.prefill_memory.peak_bytes
     rows = tuple((name, span(value, binary_bytes)) for name, value in parts.items())
     return Table(("memory per device", ""), rows)
 
@@ -112,8 +115,40 @@ def _notes(e: Estimate) -> tuple[str, ...]:
         notes.append(_widened(e.case))
     if np.any(e.extrapolated):
         notes.append(f"beyond the model's {e.case.model.max_positions} positions")
-    notes += _bases(e)
+    notes += (*_techniques(e), *_bases(e))
     return tuple(notes)
+
+
+def _techniques(e: Estimate) -> Iterator[str]:
+    """What is assumed of the techniques of the request, a line each."""
+    r, host = e.request, e.machine.host_link
+    if np.any(r.prefix_len):
+        kept = "sequences share its whole blocks" if e.case.allocation.cache == "paged" else "each sequence has a copy"
+        yield f"a prefix of {span(r.prefix_len, _count)} tokens is cached before; {kept}"
+    if r.prefill_chunk is not None:
+        yield f"prompts are read in passes of at most {span(r.prefill_chunk, _count)} tokens of each sequence"
+    if e.speculation is not None and r.acceptance is not None:
+        name = r.draft if isinstance(r.draft, str) or r.draft is None else r.draft.name
+        yield (
+            f"draft {name} guesses {span(e.speculation.draft_tokens, _count)} tokens a step; accepted with probability "
+            f"{span(r.acceptance, _ratio)} each, a step makes {span(e.expected_tokens_per_step, _ratio)} tokens: "
+            f"{span(e.speculation.speedup, _ratio)} x as fast as without"
+        )
+    if host is not None:
+        shares = {"weights": host.weights, "the cache": host.cache}
+        held = " and ".join(f"{span(share, percent)} of {what}" for what, share in shares.items() if np.any(share))
+        rate = decimal(float(np.max(host.bytes_per_s)), "B/s")
+        yield f"{held} on the host, which come at {rate} while the device works; host memory is not checked"
+    if e.handover is not None:
+        yield (
+            f"prefill on {e.handover.case.layout.ranks} x {e.handover.case.gpu.title}; its cache takes "
+            f"{span(e.transfer_s, seconds)} over {e.handover.link.name}, layer by layer, "
+            f"{span(e.exposed_transfer_s, seconds)} of it after the first token"
+        )
+
+
+def _ratio(value: float) -> str:
+    return f"{value:.2f}"
 
 
 def _energy_and_cost(e: Estimate) -> Table:

@@ -23,7 +23,19 @@ from llm_perf_model.ops.attention import FusedAttention, MaterialisedAttention
 from llm_perf_model.ops.base import AbstractOp, Kind
 from llm_perf_model.ops.batch import UNLIMITED, Batch, Group
 from llm_perf_model.ops.node import Graph
-from llm_perf_model.rates import SQUARES, AttentionRate, BlockRate, Exchange, Machine, OneKernel, PassRate, Power, Rate
+from llm_perf_model.rates import (
+    SQUARES,
+    AttentionRate,
+    BlockRate,
+    Exchange,
+    ExpertRate,
+    Machine,
+    OneKernel,
+    PassRate,
+    Power,
+    Rate,
+    Tile,
+)
 from llm_perf_model.specs.attention import CrossAttention, GroupedQueryAttention
 from llm_perf_model.specs.base import Assumption
 from llm_perf_model.specs.catalog import load
@@ -36,10 +48,13 @@ from llm_perf_model.specs.kernels import (
     ConvolutionKernels,
     ElementwiseKernels,
     ExpertKernels,
+    ExpertScheme,
+    ExpertTile,
     GemmKernels,
     KernelRates,
     RecurrentKernels,
     SchemeKernels,
+    TunedExperts,
 )
 from llm_perf_model.specs.layout import LayoutSpec
 from llm_perf_model.specs.model import EncoderStack, LayerGroup, ModelSpec
@@ -122,9 +137,9 @@ _OP_FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "side_rows": st.lists(wholes(1, 64), max_size=2).map(tuple),
     "weights": wholes(0, 64),
     "touches": wholes(0, 3),
-    "chunk": st.just(UNLIMITED),
-    "ratio": st.sampled_from((1.0, 2.0, 4.0, 128.0)),
-    "chosen": windows(),
+    "chunk_tokens": st.just(UNLIMITED),
+    "entry_tokens": st.sampled_from((1.0, 2.0, 4.0, 128.0)),
+    "chosen_tokens": windows(),
     "absorbed_tokens": st.sampled_from((1.0, 8.0, UNLIMITED)),
     "experts": wholes(8, 96),
     "experts_per_token": wholes(1, 8),
@@ -136,7 +151,7 @@ _OWN_FIELDS: dict[tuple[str, str], st.SearchStrategy[Any]] = {
             ops(MaterialisedAttention),
         )
     ),
-    ("StateUpdate", "chunk"): wholes(0, 64),
+    ("StateUpdate", "chunk_tokens"): wholes(0, 64),
     ("ChannelConvolution", "window"): wholes(1, 8),
     ("Convolution", "window"): st.sampled_from((1.0, 9.0, 25.0, 49.0)),
 }
@@ -347,11 +362,22 @@ def kernel_rates() -> st.SearchStrategy[KernelRates]:
     recurrent = st.builds(
         RecurrentKernels, step_s=seconds(), depth_cycles=st.floats(0.0, 60.0), memory_efficiency=efficiencies()
     )
+    few = st.builds(ExpertTile, rows=st.just(16), columns=st.just(64), tokens=st.integers(1, 64))
+    tiles = st.builds(lambda first: (first, ExpertTile(rows=128, columns=128)), few)
+    narrow = st.builds(
+        ExpertScheme,
+        tiles=maybe(tiles),
+        memory_efficiency=maybe(efficiencies()),
+        widened_values_per_cycle=maybe(st.floats(1.0, 60.0)),
+    )
     experts = st.builds(
-        lambda plain, narrow, start_s: ExpertKernels(compute_efficiency=narrow | {"plain": plain}, start_s=start_s),
-        efficiencies(),
-        st.dictionaries(st.sampled_from(SCHEMES[1:]), efficiencies(), max_size=2),
-        seconds(),
+        ExpertKernels,
+        tiles=tiles,
+        tuned=maybe(st.builds(TunedExperts, shapes=st.just(((8, 512),)), tiles=tiles)),
+        load_ratio=st.floats(0.2, 2.0),
+        memory_efficiency=efficiencies(),
+        schemes=st.dictionaries(st.sampled_from(SCHEMES[1:]), narrow, max_size=2),
+        start_s=seconds(),
     )
     return st.builds(
         KernelRates,
@@ -512,6 +538,15 @@ def block_rates() -> st.SearchStrategy[BlockRate]:
 
 
 @cache
+def expert_rates() -> st.SearchStrategy[ExpertRate]:
+    """Products of experts on small tiles for passes of few tokens, with and without shapes that are tuned."""
+    tiles = (Tile(16.0, 64.0, tokens=32.0), Tile(64.0, 64.0, tokens_per_expert=4.0), Tile(128.0, 128.0))
+    tuned = st.sampled_from(((), ((8.0, 512.0),)))
+    widened = st.sampled_from((0.0, 1e-9))
+    return st.builds(ExpertRate, block_rates(), st.just(tiles), st.just((Tile(64.0, 256.0),)), tuned, widened)
+
+
+@cache
 def attention_rates() -> st.SearchStrategy[AttentionRate]:
     """What a block of attention reaches; padded kernels do not split."""
     of_a_kernel = st.builds(
@@ -553,7 +588,7 @@ def machines(hosted: bool | None = None, flat: bool | None = None) -> st.SearchS
         Machine,
         rates=st.fixed_dictionaries({kind: rates() for kind in get_args(Kind)}),
         kernel_start_s=st.sampled_from((0.0, 3e-6)),
-        experts_start_s=none if flat else seconds(),
+        experts=st.none() if flat else expert_rates(),
         dispatch_s=powers(-7.0, -3.5) if hosted else none,
         step_s=powers(-6.0, -3.0) if hosted else none,
         peak_flops_per_s=st.just(1e13),

@@ -11,14 +11,15 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from llm_perf_model.blocks import attention_s, cached_s, padded_flops, product_s, rows_s
+from llm_perf_model.blocks import attention_s, cached_s, experts_s, product_s, rows_s
 from llm_perf_model.ops.attention import FusedAttention
 from llm_perf_model.ops.base import Product
 from llm_perf_model.ops.batch import UNLIMITED, Batch, Group
 from llm_perf_model.ops.elementwise import Elementwise
-from llm_perf_model.rates import AttentionRate, BlockRate, PassRate
+from llm_perf_model.ops.moe import ExpertLinear
+from llm_perf_model.rates import AttentionRate, BlockRate, ExpertRate, PassRate, Tile
 
-from .strategies import attention_rates, block_rates, groups, pass_rates, powers, wholes, windows
+from .strategies import attention_rates, block_rates, expert_rates, groups, pass_rates, powers, wholes, windows
 
 SMS = st.sampled_from((1.0, 16.0, 108.0))
 products = st.builds(Product, wholes(1, 3000), wholes(1, 3000), wholes(1, 5000), wholes(1, 5))
@@ -136,31 +137,112 @@ def test_a_large_product_tends_to_the_rate_of_its_multiprocessors(rate: BlockRat
 def test_arrays_of_products_hold_what_scalars_give(rows: list[Product], rate: BlockRate, sms: float) -> None:
     arrays = Product(*(np.array(column) for column in zip(*rows, strict=True)))
     assert product_s(arrays, rate, sms).tolist() == [product_s(row, rate, sms) for row in rows]
-    assert padded_flops(arrays).tolist() == [padded_flops(row) for row in rows]
 
 
-# Rows of experts.
+# Experts.
+
+TILES = ExpertRate(
+    UNIT._replace(flops_per_s=2.0 * 16 * 16), (Tile(16.0, 16.0, tokens=64.0), Tile(64.0, 32.0)),
+    tuned_tiles=(Tile(128.0, 128.0),), tuned_shapes=((8.0, 512.0),),
+)  # fmt: skip
+"""A unit of depth of a tile of 16 x 16 takes one second, of 64 x 32 eight, of 128 x 128 sixty-four."""
 
 
-@pytest.mark.parametrize(("rows", "padded"), [(1.0, 64.0), (32.0, 64.0), (40.0, 72.0), (1000.0, 1032.0), (1.5, 64.0)])
-def test_rows_of_an_expert_are_padded_by_hand(rows: float, padded: float) -> None:
-    """Half a tile of 64 rows is lost on average, and a whole one at least computed."""
-    assert padded_flops(Product(rows, 5.0, 7.0, 3.0)) == 3 * 2 * padded * 5 * 7
+def of_experts(d_in: float = 7.0, d_out: float = 100.0, **changes: float) -> ExpertLinear:
+    """The product of 4 experts, two visits a token, unless changed."""
+    sizes = {"experts": 4.0, "experts_per_token": 2.0} | changes
+    return ExpertLinear(d_in=d_in, d_out=d_out, weight_bytes=2.0, activation_bytes=2.0, input_bytes=2.0, **sizes)
 
 
-@pytest.mark.parametrize("tiles", [1, 2, 10])
-def test_rows_that_end_anywhere_in_a_tile_lose_half_of_it(tiles: int) -> None:
-    """The mean over all places in a tile, to half a row."""
-    rows = np.arange(64.0 * tiles + 1.0, 64.0 * (tiles + 1.0) + 1.0)
-    counted = float(np.mean(np.ceil(rows / 64.0) * 64.0))
-    assert float(np.mean(padded_flops(Product(rows, 1.0, 0.5)))) == pytest.approx(counted, abs=0.51)
+expert_products = st.builds(
+    of_experts,
+    wholes(1, 5000),
+    wholes(1, 3000),
+    experts=st.sampled_from((4.0, 8.0, 60.0)),
+    experts_per_token=st.sampled_from((0.25, 1.0, 4.0)),
+    inner=st.sampled_from((0.0, 512.0)),
+    visited_share=st.floats(0.2, 1.0),
+)
 
 
-@given(products)
-def test_padding_adds_work_and_at_most_a_tile_of_it(product: Product) -> None:
-    exact = 2.0 * product.groups * product.rows * product.columns * product.depth
-    tile = 2.0 * product.groups * 64.0 * product.columns * product.depth
-    assert exact < padded_flops(product) <= exact + tile
+@pytest.mark.parametrize(
+    ("tokens", "sms", "tiles", "tile_s"),
+    [
+        # 12 rows an expert: a tile and an eighth, 7 columns of tiles, on one multiprocessor and on 10.
+        (24.0, 1.0, 4 * 1.25 * 7, 1.0),
+        (24.0, 10.0, 4 * 1.25 * 7 / 10, 1.0),
+        # On 100 multiprocessors it still takes as long as one tile.
+        (24.0, 100.0, 1.0, 1.0),
+        # 512 rows an expert take the large tiles: eight and a half, 4 columns of them.
+        (1024.0, 1.0, 4 * 8.5 * 4, 8.0),
+    ],
+)
+def test_tiles_of_experts_by_hand(tokens: float, sms: float, tiles: float, tile_s: float) -> None:
+    """Half a tile is lost on average; blocks of the last wave share what is idle."""
+    batch = Batch.uniform(1.0, tokens, 0.0)
+    assert experts_s(of_experts(), batch, TILES, sms) == pytest.approx(tiles * 7 * tile_s, rel=1e-6)
+
+
+def test_loads_of_experts_hide_behind_no_arithmetic_and_weights_are_widened_once_a_tile() -> None:
+    """16 rows and 16 columns of 2 bytes at 8 bytes/s are 8 s beside 1 s; 16 values of 3 s each are 48 s."""
+    op, batch = of_experts(d_in=1.0, d_out=16.0), Batch.uniform(1.0, 1.0, 0.0)
+    loading = TILES._replace(block=TILES.block._replace(load_bytes_per_s=8.0))
+    assert experts_s(op, batch, loading, 1.0) == pytest.approx(2 * (1 + 8), rel=1e-12)
+    assert experts_s(op, batch, loading._replace(widened_s=3.0), 1.0) == pytest.approx(2 * (1 + 8 + 48), rel=1e-12)
+    floored = TILES._replace(block=TILES.block._replace(depth_s=50.0))
+    assert experts_s(op, batch, floored, 1.0) == pytest.approx(2 * 50, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "experts", "inner", "expected_s"),
+    [
+        (64.0, 8.0, 256.0, 1.0),  # the last pass of the small tile
+        (65.0, 8.0, 256.0, 8.0),
+        (64.0, 8.0, 512.0, 64.0),  # the shape is tuned
+        (64.0, 9.0, 512.0, 1.0),
+    ],
+)
+def test_a_pass_takes_the_first_tile_whose_bounds_it_keeps(
+    tokens: float, experts: float, inner: float, expected_s: float
+) -> None:
+    op = of_experts(d_in=1.0, d_out=1.0, experts=experts, experts_per_token=0.1, inner=inner)
+    assert experts_s(op, Batch.uniform(1.0, tokens, 0.0), TILES, 1e9) == pytest.approx(expected_s, rel=1e-6)
+
+
+def test_a_tile_may_be_bound_by_the_tokens_of_each_expert() -> None:
+    rate = TILES._replace(tiles=(Tile(16.0, 16.0, tokens_per_expert=2.0), Tile(64.0, 32.0)))
+    times_s = [
+        experts_s(of_experts(1.0, 1.0, experts_per_token=0.1), Batch.uniform(1.0, tokens, 0.0), rate, 1e9)
+        for tokens in (8.0, 9.0)
+    ]
+    assert times_s == pytest.approx([1.0, 8.0], rel=1e-6)
+
+
+@given(expert_products, expert_rates(), wholes(1, 3000))
+def test_padding_of_experts_adds_work_and_at_most_a_tile_for_each(
+    op: ExpertLinear, rate: ExpertRate, tokens: float
+) -> None:
+    """Arithmetic alone, where no multiprocessor idles: between that of the rows, and a tile more each."""
+    block = rate.block._replace(load_bytes_per_s=1e30, depth_s=0.0)
+    rate, batch = rate._replace(block=block, widened_s=0.0), Batch.uniform(1.0, tokens, 0.0)
+    product = op.product(batch)
+    tiles = (*rate.tiles, *rate.tuned_tiles)
+    rows, columns = max(tile.rows for tile in tiles), max(tile.columns for tile in tiles)
+    seconds = experts_s(op, batch, rate, 1e-3) * 1e-3
+    assert seconds >= op.cost(batch).flops / block.flops_per_s * (1.0 - 1e-9)
+    padded = product.groups * (product.rows + rows) * (product.columns + columns) * product.depth
+    assert seconds <= 2.0 * padded / block.flops_per_s * (1.0 + 1e-9)
+
+
+@given(st.lists(expert_products, min_size=2, max_size=5), expert_rates(), SMS, wholes(1, 3000))
+def test_arrays_of_experts_hold_what_scalars_give(
+    ops: list[ExpertLinear], rate: ExpertRate, sms: float, tokens: float
+) -> None:
+    batch = Batch.uniform(1.0, tokens, 0.0)
+    varied = ("experts", "experts_per_token", "d_in", "d_out", "inner", "visited_share")
+    arrays: Any = replace(ops[0], **{name: np.array([getattr(op, name) for op in ops]) for name in varied})
+    expected = [experts_s(op, batch, rate, sms) for op in ops]
+    assert np.broadcast_to(experts_s(arrays, batch, rate, sms), len(ops)).tolist() == expected
 
 
 # Attention.

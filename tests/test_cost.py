@@ -138,8 +138,8 @@ def test_electricity_by_hand(convention: str) -> None:
 )
 def test_input_and_output_shares_add_up_to_the_batch(options: dict[str, Any]) -> None:
     c = cost(**GIVEN, **options)
-    by_tokens = c.usd_per_million_input_tokens * c.input_tokens + c.usd_per_million_output_tokens * c.output_tokens
-    assert by_tokens == pytest.approx(1e6 * c.usd, rel=1e-12)
+    shares_norms = c.usd_per_million_input_tokens * c.input_tokens + c.usd_per_million_output_tokens * c.output_tokens
+    assert shares_norms == pytest.approx(1e6 * c.usd, rel=1e-12)
     assert c.usd_per_request * c.requests == pytest.approx(c.usd, rel=1e-12)
     assert c.prefill_usd > 0.0
     assert c.decode_usd > 0.0

@@ -13,10 +13,12 @@ from typing import Any, get_args
 import pytest
 
 from llm_perf_model.graph.stack import build, parameters
+from llm_perf_model.specs.attention import GroupedQueryAttention
 from llm_perf_model.specs.base import CoefficientSpec, FileSpec
 from llm_perf_model.specs.catalog import FOLDERS, folder_of, load, names
 from llm_perf_model.specs.collective import CollectiveSpec
 from llm_perf_model.specs.engine import EngineSpec
+from llm_perf_model.specs.ffn import MoeFfn
 from llm_perf_model.specs.gpu import GpuSpec
 from llm_perf_model.specs.kernels import KernelSpec
 from llm_perf_model.specs.link import LinkSpec
@@ -281,10 +283,22 @@ def test_shape_of_a_model_is_plausible(name: str) -> None:
     model = load(ModelSpec, name)
     assert 128 <= model.hidden <= 32768
     assert 1000 <= model.vocab <= 300_000
-    assert model.max_positions is None or 128 <= model.max_positions <= 2_000_000
+    assert model.max_positions is None or 128 <= model.max_positions <= 20_000_000
     for group in model.layers:
-        assert 16 <= group.attention.head_dim <= 512
-        assert 1.0 <= group.ffn.intermediate / model.hidden <= 16.0
+        if isinstance(group.attention, GroupedQueryAttention):
+            assert 16 <= group.attention.head_dim <= 512
+        if isinstance(group.ffn, MoeFfn):
+            assert 0.5 <= group.ffn.intermediate * group.ffn.experts_per_token / model.hidden <= 16.0
+        elif group.ffn is not None:
+            assert 0.1 <= group.ffn.intermediate / model.hidden <= 64.0
+
+
+@EVERY_MODEL
+def test_a_model_with_experts_says_how_many_weights_a_token_passes(name: str) -> None:
+    """Or has none; and what it says is less than all."""
+    model = load(ModelSpec, name)
+    sparse = any(isinstance(group.ffn, MoeFfn) for group in model.groups)
+    assert model.active_parameters is None or (sparse and model.active_parameters < model.parameters)
 
 
 # Precisions and engines.
@@ -430,7 +444,8 @@ def test_kernels_of_a_generation_are_plausible(name: str) -> None:
     assert kernels.attention.key_rows in (16, 32, 64, 128, 256, 512)
     assert 0.3 <= kernels.attention.compute_efficiency <= 1.0
     assert 0.3 <= kernels.attention.memory_efficiency <= 1.0
-    assert set(kernels.experts.compute_efficiency) >= {"plain"}
+    assert 0.2 <= kernels.experts.load_ratio <= 2.0
+    assert 0.3 <= kernels.experts.memory_efficiency <= 1.0
     assert kernels.elementwise.gathered_values_per_cycle <= 64.0
 
 

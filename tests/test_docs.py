@@ -19,35 +19,42 @@ from pydantic import BaseModel
 
 import llm_perf_model as lpm
 from llm_perf_model import cost as money
-from llm_perf_model.allocation import Allocation, Buffer
+from llm_perf_model.allocation import Allocation, Buffer, OwnCache, Rolling
 from llm_perf_model.breakdown import Line
-from llm_perf_model.case import Case
+from llm_perf_model.case import Case, Draft
 from llm_perf_model.estimate import Bounds
 from llm_perf_model.generate import Phase, Steps
+from llm_perf_model.graph.parts import Split
 from llm_perf_model.graph.stack import parameters
+from llm_perf_model.handover import Handover
 from llm_perf_model.intervals import Interval
 from llm_perf_model.machine import Connection
 from llm_perf_model.ops.base import AbstractOp, Cost, Live, Product
 from llm_perf_model.ops.batch import Batch, Group
 from llm_perf_model.ops.elementwise import Elementwise
 from llm_perf_model.ops.node import Node
+from llm_perf_model.ops.router import Router
 from llm_perf_model.peak import Memory, Pool
-from llm_perf_model.rates import AttentionRate, BlockRate, Exchange, Machine, OneKernel, PassRate, Power, Rate
-from llm_perf_model.roofline import Run, Step, Timing, Totals, Work
+from llm_perf_model.placement import Joints, Links
+from llm_perf_model.rates import AttentionRate, BlockRate, Exchange, HostLink, Machine, OneKernel, PassRate, Power, Rate
+from llm_perf_model.roofline import Pipeline, Run, Step, Timing, Totals, Work
 from llm_perf_model.sizing import Alternatives, Point
 from llm_perf_model.specs.base import FileSpec, Spec
 from llm_perf_model.specs.catalog import FOLDERS, load
 from llm_perf_model.specs.catalog import names as catalogue
 from llm_perf_model.specs.collective import CollectiveSpec
 from llm_perf_model.specs.engine import EngineSpec
+from llm_perf_model.specs.images import Images
 from llm_perf_model.specs.kernels import KernelSpec
 from llm_perf_model.specs.layer import Layer
 from llm_perf_model.specs.layer import Pool as NetworkPool
 from llm_perf_model.specs.network import NetworkSpec
 from llm_perf_model.specs.power import PowerSpec
 from llm_perf_model.specs.request import Request
+from llm_perf_model.specs.sharing import Sharing
 from llm_perf_model.specs.techniques import Techniques
 from llm_perf_model.specs.workload import WorkloadSpec
+from llm_perf_model.speculation import Guessed, Speculation
 from llm_perf_model.validation.compare import Errors, OperatorScore, Score, Unmapped, Validation
 from llm_perf_model.validation.crossing import CrossValidation
 from llm_perf_model.validation.fit import MEMORY_FIELDS
@@ -361,8 +368,9 @@ CLASSES: list[type] = [
     Cost, Timing, Step, Totals, Line, Memory, Machine, Rate, BlockRate, AttentionRate, PassRate, Exchange, OneKernel,
     Connection, Case, Node, Run, Work, Group, Batch, Phase, lpm.Estimate, Request, WorkloadSpec, lpm.LayoutSpec,
     FileSpec, AbstractOp, *op_types(), Product, Live, Bounds, Interval, Record, Problem, Asked, Mapped, Timed, Outcome,
-    Score, OperatorScore, Unmapped, Validation, Errors, CrossValidation, Pool, Allocation, Buffer, Point, Alternatives,
-    lpm.Capacity, Power, money.Price, money.Cost, Techniques, Steps,
+    Score, OperatorScore, Unmapped, Validation, Errors, CrossValidation, Pool, Allocation, OwnCache, Rolling, Buffer,
+    Point, Alternatives, lpm.Capacity, Power, money.Price, money.Cost, Images, Techniques, Steps,
+    Sharing, Pipeline, Links, Joints, Split, Router, Speculation, Guessed, Handover, HostLink, Draft,
 ]  # fmt: skip
 HEADINGS = {money.Cost: "Cost in US dollars", NetworkPool: "Pool of a network"}
 """Heading of a class whose name another class has too."""

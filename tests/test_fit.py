@@ -232,7 +232,7 @@ AMPERE = load(KernelSpec, "ampere")
         ("gemm.wave_s", 3e-6),
         ("attention.compute_efficiency", 0.25),
         ("schemes.int8.memory_efficiency", 0.5),
-        ("experts.compute_efficiency.plain", 0.125),
+        ("experts.load_ratio", 0.125),
     ],
 )
 def test_a_value_is_put_where_it_is_read_and_nowhere_else(field: str, value: float) -> None:
@@ -266,7 +266,7 @@ def test_several_values_of_one_part_are_put_together() -> None:
         ("gemm.load_bytes_per_cycle", "load_bytes_per_cycle"),
         ("elementwise.cache_bytes_per_cycle", "_bytes_per_cycle"),
         ("elementwise.row_values_per_cycle", "_values_per_cycle"),
-        ("experts.compute_efficiency.fp8", "compute_efficiency."),
+        ("experts.load_ratio", "_ratio"),
         ("staged_bytes_per_s", "bytes_per_s"),
         ("memory_ratio", "_ratio"),
         ("concat_values_per_clock_per_sm", "_per_clock_per_sm"),

@@ -198,7 +198,7 @@ def test_a_group_of_shapes_knows_nothing_of_rows_batches_and_lengths() -> None:
         ("recurrent.step_s", "recurrent"),
         ("attention.wave_s", "attention"),
         ("elementwise.memory_efficiency", "elementwise"),
-        ("experts.compute_efficiency.plain", "experts"),
+        ("experts.schemes.int4_weights.widened_values_per_cycle", "experts"),
         ("link_efficiency", "collective"),
         ("one_kernel.rank_cycles", "collective"),
     ],

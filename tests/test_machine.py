@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 import llm_perf_model as lpm
 from llm_perf_model.errors import InfeasibleError
 from llm_perf_model.machine import Connection, gemm_peak, machine
-from llm_perf_model.rates import Exchange, Machine, Power, with_efficiencies, with_power_limit
+from llm_perf_model.rates import Exchange, Machine, Power, Tile, with_efficiencies, with_power_limit
 from llm_perf_model.specs.catalog import load
 from llm_perf_model.specs.collective import CollectiveSpec
 from llm_perf_model.specs.engine import EngineSpec
@@ -104,8 +104,10 @@ def test_each_efficiency_of_a_flat_engine_scales_its_own_rate(engine: EngineSpec
     generation = min(kernels.attention.compute_efficiency * (engine.compute_ratio or 1.0), 1.0)
     product_flops_per_s = 312e12 * (engine.gemm_compute_efficiency or 0.0)
     product_memory = memory(engine.gemm_memory_efficiency, kernels.gemm.memory_efficiency)
-    for kind in ("gemm", "wide_gemm", "expert_gemm"):
+    for kind in ("gemm", "wide_gemm"):
         assert m.rates[kind] == pytest.approx((product_flops_per_s, product_memory), rel=1e-12)
+    expert_memory = memory(engine.gemm_memory_efficiency, kernels.experts.memory_efficiency)
+    assert m.rates["expert_gemm"] == pytest.approx((product_flops_per_s, expert_memory), rel=1e-12)
     attention_memory = memory(engine.attention_memory_efficiency, kernels.attention.memory_efficiency)
     assert m.rates["attention"] == pytest.approx((312e12 * (compute or generation), attention_memory), rel=1e-12)
     slow = engine.slow_attention_memory_efficiency
@@ -113,7 +115,7 @@ def test_each_efficiency_of_a_flat_engine_scales_its_own_rate(engine: EngineSpec
     assert m.rates["slow_attention"] == (m.rates["attention"].flops_per_s, 1.555e12 * slow)
     elementwise = memory(engine.elementwise_memory_efficiency, kernels.elementwise.memory_efficiency)
     assert m.rates["elementwise"] == pytest.approx((19.5e12, elementwise), rel=1e-12)
-    assert (m.blocks, m.attention, m.passes, m.experts_start_s) == ({}, None, None, 0.0)
+    assert (m.blocks, m.experts, m.attention, m.passes) == ({}, None, None, None)
 
 
 @given(engines(flat=False), kernel_rates())
@@ -127,9 +129,14 @@ def test_an_engine_without_a_flat_rate_has_the_blocks_of_its_kernels(engine: Eng
         assert (rate.start_s, rate.splits) == (0.0, (1.0, 4.0, 16.0))
         assert (rate.input_bytes, rate.weight_bytes) == (2.0, 2.0)
     assert m.blocks.keys() == {"gemm", "wide_gemm"}
-    assert m.experts_start_s == kernels.experts.start_s
-    expert = min(kernels.experts.compute_efficiency["plain"] * ratio, 1.0)
-    assert m.rates["expert_gemm"].flops_per_s == pytest.approx(312e12 * expert, rel=1e-12)
+    experts, gemm = m.experts, m.blocks["gemm"]
+    assert experts is not None
+    assert experts.block.flops_per_s == gemm.flops_per_s
+    assert experts.block.load_bytes_per_s == gemm.load_bytes_per_s * kernels.experts.load_ratio
+    assert (experts.block.start_s, experts.widened_s) == (kernels.experts.start_s, 0.0)
+    assert [(tile.rows, tile.columns) for tile in experts.tiles] == [(16.0, 64.0), (128.0, 128.0)]
+    assert experts.tiles[-1] == Tile(128.0, 128.0)
+    assert bool(experts.tuned_shapes) == (kernels.experts.tuned is not None)
     a, k = m.attention, kernels.attention
     assert a is not None
     assert (a.query_rows, a.key_rows, a.wave_s, a.padded) == (
@@ -209,9 +216,15 @@ def test_a_scheme_changes_what_its_kernels_state_and_nothing_else(kernels: Kerne
     assert rate.splits == ((1.0, 4.0, 16.0) if scheme.splits else (1.0,))
     memory = gemm.memory_efficiency if scheme.memory_efficiency is None else scheme.memory_efficiency
     assert m.rates["gemm"].hbm_bytes_per_s == H100.hbm_bytes_per_s * memory
-    experts = kernels.experts.compute_efficiency
-    expert = experts.get(precision.scheme, experts["plain"])
-    assert m.rates["expert_gemm"].flops_per_s == H100.peak_flops_per_s[peak] * expert
+    experts, narrow = m.experts, kernels.experts.schemes.get(precision.scheme)
+    assert experts is not None
+    assert (experts.block.flops_per_s, experts.block.depth_s) == (rate.flops_per_s, rate.depth_s)
+    assert experts.block.start_s == rate.start_s + kernels.experts.start_s
+    widened = narrow.widened_values_per_cycle if narrow else None
+    assert experts.widened_s == pytest.approx(1.0 / (widened * hz) if widened else 0.0, rel=1e-12)
+    own = narrow.memory_efficiency if narrow else None
+    reached = kernels.experts.memory_efficiency if own is None else own
+    assert m.rates["expert_gemm"].hbm_bytes_per_s == H100.hbm_bytes_per_s * reached
 
 
 @pytest.mark.parametrize("name", PRECISIONS)

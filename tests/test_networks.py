@@ -112,6 +112,8 @@ SHAPES = [
     ({"kind": "layer_norm"}, (3, 7), (3, 7)),
     ({"kind": "layer_norm"}, (3, 7, 5), (3, 7, 5)),
     ({"kind": "attention", "heads": 4}, (3, 8), (3, 8)),
+    ({"kind": "attention", "heads": 4, "window": 2, "relative_positions": "table"}, (12, 8), (12, 8)),
+    ({"kind": "join_steps", "steps": 4}, (12, 8), (3, 32)),
     ({"kind": "lstm", "hidden": 5, "layers": 4}, (3, 7), (3, 5)),
     ({"kind": "lstm", "hidden": 5, "bidirectional": True}, (3, 7), (3, 10)),
     ({"kind": "gru", "hidden": 5}, (3, 7), (3, 5)),
@@ -225,6 +227,11 @@ UNFIT = [
         "layer 1 (attention): 100 features do not split into 3 heads",
     ),
     (
+        [{"kind": "rows"}, {"kind": "attention", "heads": 4, "window": 3}],
+        "layer 1 (attention): 4 steps do not split into windows of 3 x 3",
+    ),
+    ([{"kind": "rows"}, {"kind": "join_steps", "steps": 3}], "layer 1 (join_steps): 4 steps do not join by 3"),
+    (
         [{"kind": "flatten"}, {"kind": "last"}],
         "layer 1 (last): last takes steps and features, but its input is 400",
     ),
@@ -269,6 +276,8 @@ def test_a_layer_that_does_not_take_the_shape_is_named(layers: list[Data], messa
         residual(), {"kind": "lstm", "hidden": 0}, {"kind": "lstm", "hidden": 4, "layers": 0}, {"kind": "upsample"},
         {"kind": "squeeze_excite", "channels": 0}, {"kind": "flatten", "axis": 1}, {"kind": "gru", "hidden": 0},
         {"kind": "squeeze_excite", "channels": 4, "gate": "softmax"}, {"kind": "attention", "heads": 0},
+        {"kind": "attention", "heads": 2, "window": 0}, {"kind": "join_steps", "steps": 0},
+        {"kind": "attention", "heads": 2, "relative_positions": "table"},
         {"kind": "repeat", "count": 0, "body": [conv(8, 3)]}, {"kind": "repeat", "count": 2, "body": []},
         conv(8, [3]), conv(8, [3, 3, 3]), conv(8, [3, 0]), conv(8, "3"), conv(8, 3, padding=[0, -1]), pool([2, 0], 1),
         {"kind": "patch_embedding", "features": 8, "patch": 0}, {"kind": "lstm", "hidden": 4, "bidirectional": 1},
@@ -283,10 +292,20 @@ def test_values_of_a_layer_are_checked(layer: Data) -> None:
 # The files.
 
 
-def _transformer(blocks: int, width: int) -> int:
-    """Multiply-adds of an image of 14 x 14 patches of 3 x 16 x 16 values, with a class token."""
-    steps = 14 * 14 + 1
-    return 14 * 14 * 768 * width + blocks * (12 * steps * width**2 + 2 * steps**2 * width) + 1000 * width
+def _transformer(blocks: int, width: int, side: int = 14) -> int:
+    """Multiply-adds of an image of side x side patches of 3 x 16 x 16 values, with a class token."""
+    steps = side**2 + 1
+    return side**2 * 768 * width + blocks * (12 * steps * width**2 + 2 * steps**2 * width) + 1000 * width
+
+
+def _windowed(width: int, depths: tuple[int, ...], side: int, window: int) -> int:
+    """Multiply-adds of stages that see windows, each with half the side and twice the width of the one before."""
+    adds = side**2 * 48 * width + 1000 * width * 8
+    for stage, blocks in enumerate(depths):
+        steps, features = (side >> stage) ** 2, width << stage
+        adds += blocks * steps * (12 * features**2 + 2 * window**2 * features)
+        adds += steps // 4 * 8 * features**2 if stage < len(depths) - 1 else 0
+    return adds
 
 
 PUBLISHED = {
@@ -301,6 +320,13 @@ PUBLISHED = {
     "vgg16": (138_357_544, 15.470e9),
     "vit-b-16": (86_567_656, _transformer(12, 768)),
     "vit-l-16": (304_326_632, _transformer(24, 1024)),
+    "vit-b-16-384": (86_859_496, _transformer(12, 768, side=24)),
+    "vit-l-16-384": (304_715_752, _transformer(24, 1024, side=24)),
+    "swin-tiny": (28_288_354, 4.491e9),
+    "swin-small": (49_606_258, 8.741e9),
+    "swin-base": (87_768_224, 15.431e9),
+    "swin-large": (196_532_476, _windowed(192, (2, 2, 18, 2), side=56, window=7)),
+    "swin-v2-tiny": (28_351_570, _windowed(96, (2, 2, 6, 2), side=64, window=8)),
     "resnet18": (11_689_512, 1_814_073_344),
     "resnet50": (25_557_032, 4_089_184_256),
     "mobilenet-v3-large": (5_483_032, 0.217e9),
@@ -359,7 +385,8 @@ def test_multiply_adds_round_to_the_printed_ones(name: str) -> None:
 @EVERY_NETWORK
 def test_every_file_classifies_a_thousand_kinds_of_images(name: str) -> None:
     spec = load(lpm.NetworkSpec, name)
-    assert spec.input == ((3, 380, 380) if name.endswith("-b4") else (3, 224, 224))
+    side = {"b4": 380, "384": 384, "swin-v2-tiny": 256}
+    assert spec.input == (3, *[next((side[end] for end in side if name.endswith(end)), 224)] * 2)
     assert shape_after(spec.layers, spec.input) == (1000,)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -220,11 +221,31 @@ def test_experts_of_one_rank() -> None:
     row = of("moe", shape=MOE, m=5, hidden=64, n=512)
     assert (row.family, row.batch) == ("experts", Batch.uniform(1.0, 5.0, 0.0))
     gate_up, activation, down, summed = (node.op for node in row.nodes)
-    assert gate_up == ExpertLinear(8.0, 2.0, 64.0, 512.0, 2.0, A, 2.0)
-    assert down == ExpertLinear(8.0, 2.0, 256.0, 64.0, 2.0, A, 2.0)
+    share = 8.0 / (8.0 * (1.0 - 0.75**5))
+    assert gate_up == ExpertLinear(
+        8.0, 2.0, 64.0, 512.0, 2.0, A, 2.0, inner=256.0, visited_share=pytest.approx(share, rel=1e-12)
+    )
+    assert down == replace(gate_up, d_in=256.0, d_out=64.0)
     assert activation == Elementwise(2 * 256.0, 3.0, A)
     assert summed == Elementwise(64.0, 3.0, A)
-    assert of("moe", shape=MOE.replace("balanced", "power_law"), m=65, hidden=64, n=512).batch.tokens == 65.0
+
+
+def test_experts_of_one_of_four_ranks() -> None:
+    """Of 2 visits a token, every fourth stays; for the others the products write zeros, and passes see all."""
+    row = of("moe", shape=MOE.replace("moe_tp=2,moe_ep=1", "moe_tp=1,moe_ep=4"), m=64, hidden=64, n=512)
+    ops = {node.name: node.op for node in row.nodes}
+    gate_up = ops["experts_gate_up"]
+    assert isinstance(gate_up, ExpertLinear)
+    assert (gate_up.experts, gate_up.experts_per_token, gate_up.d_out) == (2.0, 0.5, 1024.0)
+    assert gate_up.visited(row.batch) == pytest.approx(2.0, rel=1e-12)
+    masked = [node for node in row.nodes if node.name == "experts_masked"]
+    assert [(node.op.width, node.kernels) for node in masked] == [(1.5 * 1024, 0.0), (1.5 * 64, 0.0)]
+    assert ops["experts_activation"] == Elementwise(2 * 512.0, 3.0, A)
+
+
+def test_inputs_of_narrow_experts_are_narrowed_once_a_token_and_once_a_visit() -> None:
+    row = of("moe", shape=MOE, m=5, hidden=64, n=512, w_dtype="fp8", device="h100-sxm-80gb")
+    assert [node.op.width for node in row.nodes if node.name == "narrowing"] == [64.0, 2 * 256.0]
 
 
 @pytest.mark.parametrize(
@@ -256,6 +277,8 @@ def test_what_a_method_adds_and_hides_is_told() -> None:
 
 # Reasons.
 
+SIZED = {"m": 64.0, "hidden": 64.0, "n": 512.0}
+
 
 @pytest.mark.parametrize(
     ("changes", "reason"),
@@ -272,10 +295,13 @@ def test_what_a_method_adds_and_hides_is_told() -> None:
             {"operator": "add", "shape": "a model of nobody", "sizes": {"batch": 1.0}},
             "unknown model 'a model of nobody'",
         ),
-        ({"operator": "moe", "shape": MOE.replace("moe_ep=1", "moe_ep=2"), "sizes": {"m": 9.0}}, "expert parallelism"),
         (
-            {"operator": "moe", "shape": MOE.replace("balanced", "power_law"), "sizes": {"m": 64.0}},
-            "how many experts few tokens visit under a skewed router is not recorded",
+            {"operator": "moe", "shape": MOE.replace("moe_ep=1", "moe_ep=3"), "sizes": SIZED},
+            "3 ranks do not share 8 experts evenly",
+        ),
+        (
+            {"operator": "moe", "shape": MOE.replace("balanced", "zipf"), "sizes": SIZED},
+            "router 'zipf' is not modelled",
         ),
         ({"operator": "all_reduce", "n_devices": 1, "sizes": {"bytes": 8.0}}, "an exchange needs two devices"),
         ({"operator": "all_reduce", "n_devices": None, "sizes": {"bytes": 8.0}}, "an exchange needs two devices"),

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_perf_model.blocks import attention_s, cached_s, padded_flops, product_s, rows_s
+from llm_perf_model.blocks import attention_s, cached_s, experts_s, product_s, rows_s
 from llm_perf_model.case import Case
 from llm_perf_model.exchange import EXCHANGES, exchange_s
 from llm_perf_model.ops.attention import FusedAttention, MaterialisedAttention
@@ -20,7 +20,7 @@ from llm_perf_model.ops.dense import Embedding, Linear
 from llm_perf_model.ops.elementwise import Elementwise
 from llm_perf_model.ops.moe import ExpertLinear
 from llm_perf_model.ops.node import Graph, Node
-from llm_perf_model.rates import AttentionRate, BlockRate, Machine, Rate
+from llm_perf_model.rates import AttentionRate, BlockRate, ExpertRate, Machine, Rate, Tile
 from llm_perf_model.roofline import Run, Totals, host_s_per_step, positive_sum, step_s, totals, walk
 
 from .strategies import batches, cases, graphs, machines, wholes
@@ -60,7 +60,7 @@ def faster(m: Machine) -> Machine:
         request_s=m.request_s / 2.0,
         staged_bytes_per_s=m.staged_bytes_per_s * 2.0,
         kernel_start_s=m.kernel_start_s / 2.0,
-        experts_start_s=m.experts_start_s / 2.0,
+        experts=m.experts and scaled(m.experts)._replace(block=scaled(m.experts.block)),
         dispatch_s=m.dispatch_s / 2.0,
         step_s=m.step_s / 2.0,
     )
@@ -88,8 +88,8 @@ def expected(node: Node, batch: Batch, m: Machine) -> Expected:
     if isinstance(op, Linear) and m.blocks:
         blocks = m.blocks[node.kind]
         return Expected(product_s(op.product(batch), blocks, m.sms), memory_s, True, blocks.start_s)
-    if isinstance(op, ExpertLinear) and m.blocks:
-        return Expected(padded_flops(op.product(batch)) / rate.flops_per_s, memory_s, True, m.experts_start_s)
+    if isinstance(op, ExpertLinear) and m.experts:
+        return Expected(experts_s(op, batch, m.experts, m.sms), memory_s, True, m.experts.block.start_s)
     if isinstance(op, Embedding) and m.passes:
         return Expected(batch.tokens * op.hidden / m.passes.gathered_values_per_s, memory_s, True)
     if isinstance(op, Elementwise) and m.passes:
@@ -170,7 +170,8 @@ def test_starts_of_each_kind_of_kernel_by_hand() -> None:
     }
     block = BlockRate(1e12, 1e12, 0.0, 0.0, 0.0, 11e-6, (1.0,), 2.0, 2.0)
     m = replace(
-        Machine({kind: Rate(1e12, 1e12) for kind in get_args(Kind)}, 5e-6, 7e-6, *[0.0] * 4),
+        Machine({kind: Rate(1e12, 1e12) for kind in get_args(Kind)}, 5e-6, *[0.0] * 4),
+        experts=ExpertRate(block._replace(start_s=7e-6), (Tile(16.0, 64.0),)),
         blocks={"gemm": block, "wide_gemm": block._replace(start_s=0.0)},
         attention=AttentionRate(64.0, 32.0, 1e-12, 0.0, 1e30, 13e-6, 1.0, False),
         sms=4.0,

@@ -143,7 +143,12 @@ KERNELS: Data = {
     "convolution": {"compute_efficiency": 0.7, "columns": 64, "channel_bytes": 64, "splits": True},
     "vector_convolution": {"compute_efficiency": 0.8, "columns": 32, "splits": False, "winograd_efficiency": 0.7},
     "recurrent": {"step_s": 1e-5, "depth_cycles": 40.0, "memory_efficiency": 0.8},
-    "experts": {"compute_efficiency": {"plain": 0.4}, "start_s": 1e-5},
+    "experts": {
+        "tiles": [{"rows": 16, "columns": 64, "tokens": 32}, {"rows": 128, "columns": 128}],
+        "load_ratio": 0.8,
+        "memory_efficiency": 0.9,
+        "start_s": 1e-5,
+    },
     "attention": {
         "query_rows": 128,
         "key_rows": 32,
@@ -385,7 +390,7 @@ STRICT = [
     (KernelSpec, "attention.query_rows", 64.0),
     (KernelSpec, "attention.exposed_exponentials", -0.1),
     (KernelSpec, "schemes.int8.compute_efficiency", 0.0),
-    (KernelSpec, "experts.compute_efficiency.plain", 0.0),
+    (KernelSpec, "experts.load_ratio", 0.0),
     (CollectiveSpec, "hop_cycles", -1.0),
     (CollectiveSpec, "one_kernel.max_bytes", 0.0),
     (CollectiveSpec, "buffer_bytes", -1.0),
@@ -719,10 +724,19 @@ def test_other_weights_and_inputs_are_as_wide_as_the_precision_unless_told() -> 
     assert (told.wide_bytes, told.read_bytes) == (4.0, 0.5)
 
 
-def test_experts_need_an_efficiency_of_plain_products() -> None:
-    """It stands in for every scheme that the file does not name."""
-    (line,) = _problems(KernelSpec, _with(KernelSpec, "experts.compute_efficiency", {"fp8": 0.4}))
-    assert line.startswith("experts.compute_efficiency")
+@pytest.mark.parametrize(
+    "tiles",
+    [
+        [{"rows": 16, "columns": 64, "tokens": 32}],
+        [{"rows": 16, "columns": 64}, {"rows": 128, "columns": 128}],
+        [{"rows": 128, "columns": 128}, {"rows": 16, "columns": 64, "tokens_per_expert": 1.0}],
+    ],
+)
+def test_every_pass_finds_a_tile_and_every_tile_a_pass(tiles: list[Data]) -> None:
+    (line,) = _problems(KernelSpec, _with(KernelSpec, "experts.tiles", tiles))
+    assert line == (
+        "experts.tiles: the last tile, and no other, has no bound: a pass takes the first whose bounds it keeps"
+    )
 
 
 def test_learned_positions_need_rows() -> None:

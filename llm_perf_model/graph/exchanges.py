@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..ops.collective import AllGather, AllReduce, AllToAll, ContextExchange, Transfer
+from ..ops.collective import AllGather, AllReduce, AllToAll, CacheTransfer, ContextExchange, Transfer
 from ..ops.node import Node
 from ..ops.router import Router
 from ..specs.attention import GroupedQueryAttention, LatentAttention
 from ..specs.ffn import MoeFfn
 from ..specs.mixer import Mixer
+from ..types import Num
 from .parts import Parts
 
 
@@ -18,7 +19,7 @@ def all_reduce(parts: Parts, name: str, count: float) -> Iterator[Node]:
     split, bytes_per_value = parts.split, parts.precision.activation_bytes
     if split.tp == 1.0:
         return
-    if not split.by_tokens:
+    if not split.shares_norms:
         op = AllReduce(float(parts.model.hidden), split.tp, bytes_per_value, split.tp_nodes)
         yield Node(name, "communication", op, count)
         return
@@ -39,7 +40,7 @@ def boundaries(parts: Parts) -> Iterator[Node]:
         if count:
             op = Transfer(hidden / split.tp, bytes_per_value, between_nodes=between_nodes)
             yield Node(name, "communication", op, count)
-    if split.tp > 1.0 and not split.by_tokens:
+    if split.tp > 1.0 and not split.shares_norms:
         gather = AllGather(hidden, split.tp, bytes_per_value, nodes=split.tp_nodes)
         yield Node("stage_all_gather", "communication", gather, crossed)
     if parts.model.position in parts.engine.staged_positions:
@@ -81,3 +82,8 @@ def dispatch(parts: Parts, spec: MoeFfn, name: str, width: float, value_bytes: f
     ranks, seen = split.sharers * split.tp, split.sharers * split.tp
     op = AllToAll(width, ranks, value_bytes, router, split.expert_tp, split.stage_nodes, seen)
     yield Node(name, "communication", op, share=1.0 / split.tp)
+
+
+def cache_transfer(sequence_bytes: Num) -> Node:
+    """The cache of a sequence, sent to other devices."""
+    return Node("cache_transfer", "communication", CacheTransfer(sequence_bytes), kernels=0.0)

@@ -76,14 +76,14 @@ def _routed(parts: Parts, spec: MoeFfn, width: float) -> Iterator[Node]:
     p = own.precision
     sizes = (p.weight_bytes, p.activation_bytes, p.read_bytes, spec.bias, split.ep, split.imbalance)
     experts, visits, inner = float(spec.experts), float(spec.experts_per_token), spec.intermediate / split.expert_tp
-    first = ExpertLinear(experts, visits, width, halves * inner, *sizes)
+    first = ExpertLinear(experts, visits, width, halves * inner, *sizes, inner)
     yield from own.product("experts_gate_up" if spec.gated else "experts_up", "ffn", first)
     here = visits / split.ep
     if not parts.fuses("activation"):
         passes = parts.passes(spec.activation, tensors=1.0 + halves)
         activation = parts.pass_over(here * inner, passes.tensors, parts.touches(spec.activation, passes.tensors))
         yield Node("experts_activation", "ffn", activation, kernels=passes.kernels)
-    down = ExpertLinear(experts, visits, inner, width, *sizes)
+    down = ExpertLinear(experts, visits, inner, width, *sizes, inner)
     yield from own.product("experts_down", "ffn", down, here)
 
 

@@ -34,7 +34,7 @@ def latent_attention(parts: Parts, spec: LatentAttention) -> Iterator[Node]:
         yield from parts.projection("q", hidden, heads * (nope + rope), bias=False)
         yield from parts.projection("kv_narrowing", hidden, rank + rope, spec.qkv_bias)
         yield _vector_norm(parts, "kv_norm", rank)
-    if not parts.fuses("rotary"):
+    if parts.model.position == "rotary" and not parts.fuses("rotary"):
         yield Node("rotary", "attention", parts.pass_over((heads + 1.0) * rope, 2.0, parts.touches("rotary", 2.0)))
     if spec.indexer is not None:
         yield from indexer(parts, spec.indexer, q_rank or hidden)
@@ -94,7 +94,7 @@ def _two_pasts(parts: Parts, spec: CompressedAttention, heads: float) -> Iterato
     yield Node("attention", "attention", window)
     if spec.ratio is not None:
         chosen = float(spec.indexer.tokens) if spec.indexer else math.inf
-        entries = FusedAttention(*sizes, chosen, joined=True, ratio=float(spec.ratio))
+        entries = FusedAttention(*sizes, chosen, joined=True, entry_tokens=float(spec.ratio))
         yield Node("attention_entries", "attention", entries)
 
 

@@ -52,7 +52,7 @@ class Split:
     stages: float = 1.0
     crossings: float = 0.0
     """Boundaries between stages that lie between nodes."""
-    by_tokens: bool = False
+    shares_norms: bool = False
     """Whether norms and sums are shared by tokens among `tp` ranks."""
 
     @classmethod
@@ -73,7 +73,7 @@ class Split:
             imbalance=layout.expert_imbalance or 0.0,
             stages=float(layout.stages),
             crossings=float(min(nodes, layout.stages) - 1 if node_ranks % stage == 0 else layout.stages - 1),
-            by_tokens=layout.sequence_parallel,
+            shares_norms=layout.sequence_parallel,
         )
 
 
@@ -109,7 +109,7 @@ class Parts:
     @property
     def token_share(self) -> float:
         """Share of the tokens that norms and sums see."""
-        return 1.0 / self.split.tp if self.split.by_tokens else 1.0
+        return 1.0 / self.split.tp if self.split.shares_norms else 1.0
 
     def fuses(self, fusion: Fusion) -> bool:
         return fusion in self.engine.fused

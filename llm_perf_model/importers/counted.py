@@ -21,6 +21,9 @@ Part = Literal["products", "attention", "experts", "table", "others"]
 
 PARTS: Final[tuple[Part, ...]] = get_args(Part)
 
+_WITH_WAYS: Final[tuple[Part, ...]] = ("attention", "experts")
+"""Parts whose products a precision may run in a way of their own."""
+
 _NOTHING = 1e-30
 """Bytes per weight of what is left out of a count: a width has to be above 0."""
 
@@ -51,8 +54,8 @@ def counted(fields: Mapping[str, Any], where: str) -> ModelSpec:
 
 def weights_of(model: ModelSpec, part: Part) -> float:
     """Weights of a part of a model."""
-    nothing: dict[Part, float] = dict.fromkeys(PARTS, _NOTHING)
-    return weights_bytes(_graph(model, {**nothing, part: 1.0}))
+    widths: dict[Part, float] = {each: 1.0 if each == part else _NOTHING for each in PARTS}
+    return weights_bytes(_graph(model, widths))
 
 
 def as_stored(model: ModelSpec, held: Mapping[Part, Held], name: str, title: str, origin: str) -> PrecisionSpec:
@@ -65,25 +68,23 @@ def as_stored(model: ModelSpec, held: Mapping[Part, Held], name: str, title: str
         title: its title.
         origin: where the bytes come from.
     """
-    widths = {part: _width(model, part, held[part].stored_bytes) for part in PARTS}
-    base = held["experts" if widths["products"] is None else "products"].like
-    own: dict[str, Products] = {
-        part: _products(held[part].like, width)
-        for part, width in widths.items()
-        if part in {"attention", "experts"} and width is not None
-    }
-    plain = widths["products"] or widths["experts"] or widths["attention"]
-    others = widths["others"]
-    if widths["table"] is None and others is not None:  # one table for both ends: it is counted with the head
+    width: dict[Part, float | None] = {part: _width(model, part, held[part].stored_bytes) for part in PARTS}
+    first: Part = next(part for part in ("products", "experts", "attention", "others") if width[part] is not None)
+    base, others = held[first].like, width["others"]
+    if width["table"] is None:  # one table for both ends: it is counted with the head
         others = _width(model, "others", held["others"].stored_bytes + held["table"].stored_bytes)
-    fields = {"weight_bytes": plain, "other_weight_bytes": others, "embedding_weight_bytes": widths["table"], **own}
+    own: dict[str, Products | None] = {part: _products(held[part].like, width[part]) for part in _WITH_WAYS}
+    fields: dict[str, Any] = {
+        "weight_bytes": width[first],
+        "other_weight_bytes": others,
+        "embedding_weight_bytes": width["table"],
+        **own,
+    }
     total = sum(part.stored_bytes for part in held.values())
     given = tuple(field for field, value in fields.items() if value is not None)
     reason = f"as {base.name}, which computes as these weights are stored"
     return base.model_copy(
         update={
-            "experts": None,
-            "attention": None,
             **fields,
             "name": name,
             "title": title,
@@ -109,8 +110,10 @@ def _graph(model: ModelSpec, widths: Mapping[Part, float]) -> Graph:
     return build(model, load(EngineSpec, "ideal"), plain.model_copy(update=fields), 1)
 
 
-def _products(like: PrecisionSpec, width: float) -> Products:
-    """Products that run as a precision has them, with weights of a width."""
+def _products(like: PrecisionSpec, width: float | None) -> Products | None:
+    """Products that run as a precision has them, with weights of a width; None where there are none."""
+    if width is None:
+        return None
     fields = {field: getattr(like, field) for field in Products.model_fields}
     return Products(**{**fields, "weight_bytes": width})
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from functools import lru_cache, partial
+from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar, cast
 
@@ -15,7 +15,7 @@ from ..specs.gpu import GpuSpec
 from ..specs.link import LinkSpec
 from ..specs.model import ModelSpec
 from ..specs.precision import PrecisionSpec
-from . import aiconfigurator, llm_analysis
+from . import aiconfigurator, llm_analysis, safetensors
 from .devices import Device, gpu_of, link_of
 from .huggingface import loading
 
@@ -72,7 +72,8 @@ def foreign(kind: type[S], name: str) -> S | None:
     if path is None:
         return None
     changed = path.stat()
-    return cast("S | None", _read(kind, path, changed.st_mtime_ns, changed.st_size))
+    found = _recognised(path, changed.st_mtime_ns, changed.st_size)
+    return None if found is None else found.read(kind)
 
 
 def located(name: str) -> Path | None:
@@ -87,25 +88,26 @@ def states_precision(name: str) -> bool:
     path = located(name) if is_path(name) else None
     if path is None:
         return False
-    return path.suffix == GGUF or loading.is_quantised(path)
+    return path.suffix == GGUF or loading.is_quantised(path) or _has_weights(path)
 
 
 def import_file(path: str | Path, kind: str | None = None) -> FileSpec:
     """The model, device, precision or link in a file of another tool.
 
     Args:
-        path: a JSON file of llm-analysis, a system YAML of aiconfigurator, or a GGUF file.
+        path: a JSON file of llm-analysis, a system YAML of aiconfigurator, a GGUF file, a config.json, or a folder that
+            holds one.
         kind: `model`, `gpu`, `precision` or `link`; None: what the file is about.
 
     Raises:
         RequestError: a package is missing that reads the file, or the kind is none of those.
         SpecError: the file is of none of these tools, or does not say what is wanted.
     """
-    where = Path(path).expanduser()
+    where = located(str(path))
     if kind is not None and kind not in KINDS:
         raise RequestError(f"kind: is {kind!r}; must be {', '.join(KINDS)}")
-    if not where.is_file():
-        raise SpecError(f"{where}: no such file")
+    if where is None:
+        raise SpecError(f"{path}: no such file, and no folder with a {loading.CONFIG}")
     found = recognised(where)
     if found is None:
         raise SpecError(f"{where}: is none of the files that are read: {_READ}")
@@ -114,7 +116,8 @@ def import_file(path: str | Path, kind: str | None = None) -> FileSpec:
 
 def recognised(path: Path) -> Foreign | None:
     """What a file of another tool is; None for any other file."""
-    where, start = str(path), _start(path)
+    where = str(path)
+    start = _start(path)
     if start == MAGIC:
         from . import gguf
 
@@ -135,12 +138,25 @@ def recognised(path: Path) -> Foreign | None:
 
 
 def _of_config(where: str, path: Path) -> Foreign:
-    """A config of Hugging Face: a model, and how its weights are stored."""
+    """A config of Hugging Face: a model, and how its weights are stored, to the byte where they are beside it."""
     readers: dict[type[FileSpec], Callable[[], FileSpec]] = {
         ModelSpec: partial(loading.import_hf, path),
-        PrecisionSpec: partial(loading.precision_as_stored, path),
+        PrecisionSpec: partial(_exact if _has_weights(path) else loading.precision_as_stored, path),
     }
     return Foreign(where, "a config of a model", readers)
+
+
+def _has_weights(config: Path) -> bool:
+    """Whether a config has safetensors files, or an index of them, beside it."""
+    return config.name == loading.CONFIG and safetensors.is_checkpoint(config.parent)
+
+
+def _exact(config: Path) -> PrecisionSpec:
+    """The precision of a checkpoint, as wide as its files are."""
+    checkpoint = safetensors.read(config.parent)
+    described = loading.is_quantised(config) or not checkpoint.tensors
+    base = loading.precision_as_stored(config) if described else None
+    return safetensors.precision_as_stored(checkpoint, loading.import_hf(config), base)
 
 
 def _of_llm_analysis(where: str, data: Mapping[str, Any]) -> Foreign | None:
@@ -167,10 +183,10 @@ def _device(
 
 
 @lru_cache(maxsize=64)
-def _read(kind: type[FileSpec], path: Path, _changed_ns: int, _size: int) -> FileSpec | None:
-    """The spec in a file, read again only after the file has changed."""
+def _recognised(path: Path, _changed_ns: int, _size: int) -> Foreign | None:
+    """What a file is, read again only after it has changed."""
     found = recognised(path)
-    return None if found is None else found.read(kind)
+    return None if found is None else found._replace(readers={k: cache(read) for k, read in found.readers.items()})
 
 
 def _start(path: Path) -> bytes:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -92,7 +93,13 @@ def precision_of(path: Path) -> PrecisionSpec:
 
 
 def read(path: Path) -> GgufFile:
-    """The header of a file, and those of its other parts."""
+    """The header of a file, and those of its other parts; read again only after it has changed."""
+    changed = path.stat()
+    return _read(path, changed.st_mtime_ns, changed.st_size)
+
+
+@lru_cache(maxsize=8)
+def _read(path: Path, _changed_ns: int, _size: int) -> GgufFile:
     fields, tensors = _read_one(path)
     for part in _other_parts(path, fields):
         tensors |= _read_one(part)[1]

@@ -75,7 +75,7 @@ class Checkpoint:
         return sum(math.prod(tensor.shape) for tensor in self.tensors.values())
 
     @property
-    def bytes_of(self) -> dict[str, int]:
+    def dtype_bytes(self) -> dict[str, int]:
         """Bytes of each type."""
         found: dict[str, int] = {}
         for tensor in self.tensors.values():
@@ -223,10 +223,10 @@ def _part(name: str) -> Part:
 
 def _like(tensors: list[Tensor], base: PrecisionSpec | None) -> PrecisionSpec:
     """The precision that computes as most of some weights are stored: packed ones need one from elsewhere."""
-    bytes_of: dict[str, int] = {}
+    dtype_bytes: dict[str, int] = {}
     for tensor in tensors:
-        bytes_of[tensor.kind] = bytes_of.get(tensor.kind, 0) + tensor.stored_bytes
-    most = max(bytes_of, key=lambda kind: bytes_of[kind], default="BF16")
+        dtype_bytes[tensor.kind] = dtype_bytes.get(tensor.kind, 0) + tensor.stored_bytes
+    most = max(dtype_bytes, key=lambda kind: dtype_bytes[kind], default="BF16")
     if base is not None and most not in {"F64", "F32", "F16", "BF16"}:
         return base
     if most not in _COMPUTES_AS:

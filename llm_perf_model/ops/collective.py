@@ -198,3 +198,20 @@ class Transfer(AbstractOp):
     def _payload_bytes(self, batch: Batch) -> Num:
         mask = batch.all_pairs() if self.with_mask else 0.0
         return (batch.tokens * self.width + mask) * self.activation_bytes
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class CacheTransfer(AbstractOp):
+    """The cache of prompts on its way to other devices, so many bytes for each sequence."""
+
+    kind: ClassVar[Kind] = "transfer"
+
+    prompt_bytes: Num
+
+    def cost(self, batch: Batch) -> Cost:
+        return Cost(comm_bytes=batch.seqs * self.prompt_bytes, comm_steps=1.0)
+
+    @property
+    def live(self) -> Live:
+        return Live()

@@ -41,6 +41,10 @@ class ExpertLinear(AbstractOp):
     """Ranks over which whole experts are spread."""
     imbalance: float = 0.0
     """Rows of the busiest of them over the mean; 0: what an even router leads to."""
+    inner: float = 0.0
+    """Width of one expert on the rank, by which a library knows shapes that it has tuned; 0: none."""
+    visited_share: float = 1.0
+    """Experts that are visited, over those that an even router visits."""
 
     @property
     def router(self) -> Router:
@@ -57,7 +61,8 @@ class ExpertLinear(AbstractOp):
 
     def visited(self, batch: Batch) -> Num:
         """Expected number of the rank's experts that at least one token visits."""
-        return self.router.kept * (1.0 - power(1.0 - self.experts_per_token / self.experts, batch.tokens))
+        even = self.router.kept * (1.0 - power(1.0 - self.experts_per_token / self.experts, batch.tokens))
+        return self.visited_share * even
 
     def rows(self, batch: Batch) -> Num:
         """Rows of all products of the busiest rank."""

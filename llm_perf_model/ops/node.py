@@ -11,9 +11,9 @@ from .elementwise import Elementwise
 
 Role = Literal[
     "embedding", "attention", "ffn", "norm", "head", "communication",
-    "convolution", "dense", "recurrent", "pool", "pass",
+    "convolution", "dense", "recurrent", "pool", "pass", "draft",
 ]  # fmt: skip
-"""Part that a node belongs to: of a transformer, or of a network of layers."""
+"""Part that a node belongs to: of a transformer, or of a network of layers; or what guesses tokens ahead."""
 
 When = Literal["always", "encoder", "first", "vision", "prediction"]
 """Passes in which a node runs: all, of a decoder or of a model that is one stack; that of an encoder; the first one of

@@ -34,3 +34,5 @@ class CollectiveSpec(CoefficientSpec):
     buffer_bytes: NonNegative | None = None
     """Device memory that the exchange library keeps for its channels; None: not known."""
     one_kernel: OneKernelAllReduce | None = None
+    copy_efficiency: Efficiency | None = None
+    """Share of the link's rate that large copies from pinned host memory reach; None: no host is on such a link."""

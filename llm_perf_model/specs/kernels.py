@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field
 
 from .base import CoefficientSpec, Count, Efficiency, NonNegative, Positive, Spec
 from .precision import Scheme
@@ -110,20 +110,67 @@ class ElementwiseKernels(Spec):
     """Of a look-up in a table."""
 
 
-class ExpertKernels(Spec):
-    """Products of experts in one kernel: rows of each expert padded to whole tiles."""
+class ExpertTile(Spec):
+    """A tile of the products of experts, and the passes that take it: those of few tokens."""
 
-    compute_efficiency: dict[Scheme, Efficiency]
-    """By scheme; plain products stand in for schemes without a value."""
+    rows: Count
+    columns: Count
+    tokens: Count | None = None
+    """Most tokens of such a pass; None: any."""
+    tokens_per_expert: Positive | None = None
+    """Most tokens of such a pass for each expert of the rank; None: any."""
+
+    @property
+    def is_bounded(self) -> bool:
+        """Whether some passes have too many tokens for it."""
+        return self.tokens is not None or self.tokens_per_expert is not None
+
+
+def _end_open(tiles: tuple[ExpertTile, ...]) -> tuple[ExpertTile, ...]:
+    """Refuse tiles that leave a pass of many tokens without one, or that none takes."""
+    bounded = [tile.is_bounded for tile in tiles]
+    if bounded != [True] * (len(tiles) - 1) + [False]:
+        raise ValueError("the last tile, and no other, has no bound: a pass takes the first whose bounds it keeps")
+    return tiles
+
+
+ExpertTiles = Annotated[tuple[ExpertTile, ...], Field(min_length=1), AfterValidator(_end_open)]
+
+
+class TunedExperts(Spec):
+    """Shapes for which the library brings tiles that were searched for on the device."""
+
+    shapes: Annotated[tuple[tuple[Count, Count], ...], Field(min_length=1)]
+    """Experts of a rank, and the width of one on it."""
+    tiles: ExpertTiles
+
+
+class ExpertScheme(Spec):
+    """What differs in products of experts where operands are narrow."""
+
+    tiles: ExpertTiles | None = None
+    """None: as plain products of experts."""
+    memory_efficiency: Efficiency | None = None
+    """None: as plain products of experts."""
+    widened_values_per_cycle: Positive | None = None
+    """Weights that a multiprocessor widens to the inputs' type; None: that hides behind the rest."""
+
+
+class ExpertKernels(Spec):
+    """Products of experts in one kernel: rows of each expert padded to whole tiles.
+
+    A block computes as a block of plain products does, after its operands have come: nothing hides their load, at
+    `load_ratio` of what plain products load.
+    """
+
+    tiles: ExpertTiles
+    """A pass takes the first whose bounds it keeps."""
+    tuned: TunedExperts | None = None
+    load_ratio: Positive
+    memory_efficiency: Efficiency
+    schemes: dict[Scheme, ExpertScheme] = Field(default_factory=dict)
     start_s: NonNegative
     """Added to the start of a kernel: sorting tokens by expert."""
-
-    @field_validator("compute_efficiency")
-    @classmethod
-    def _plain_is_there(cls, value: dict[Scheme, float]) -> dict[Scheme, float]:
-        if "plain" not in value:
-            raise ValueError("needs an entry for plain products")
-        return value
 
 
 class KernelRates(Spec):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from math import prod
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Literal, Self, TypeAlias
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from .base import Count, Spec
 
@@ -231,18 +231,45 @@ class Separate(Spec):
         return given
 
 
+class JoinSteps(Spec):
+    """Each `steps` of them as one, with their features side by side: those of a square of places, or of a run."""
+
+    kind: Literal["join_steps"]
+    steps: Count
+
+    def shape(self, given: Shape) -> Shape:
+        """Shape of the output."""
+        steps, features = _steps(given, self.kind)
+        if steps % self.steps:
+            raise ValueError(f"{steps} steps do not join by {self.steps}")
+        return (steps // self.steps, features * self.steps)
+
+
 class Attention(Spec):
-    """Self-attention of all steps to all steps, with the products before and after it."""
+    """Self-attention of all steps to all steps, or of those of a window, with the products before and after it."""
 
     kind: Literal["attention"]
     heads: Count
     bias: bool = True
+    window: Count | None = None
+    """Side of the squares of steps that see each other; None: every step sees all."""
+    relative_positions: Literal["table", "network"] | None = None
+    """What a score gains by the places of its two steps in their window: a number of a table for each head, or what a
+    small network makes of their distance, with a scale for each head."""
+
+    @model_validator(mode="after")
+    def _places_in_a_window(self) -> Self:
+        if self.relative_positions and self.window is None:
+            raise ValueError("relative_positions are those of a window: give its side")
+        return self
 
     def shape(self, given: Shape) -> Shape:
         """Shape of the output."""
-        _, features = _steps(given, self.kind)
+        steps, features = _steps(given, self.kind)
         if features % self.heads:
             raise ValueError(f"{features} features do not split into {self.heads} heads")
+        if self.window is not None and steps % self.window**2:
+            raise ValueError(f"{steps} steps do not split into windows of {self.window} x {self.window}")
         return given
 
 
@@ -341,7 +368,7 @@ class Repeat(Spec):
 
 
 Layer: TypeAlias = Annotated[
-    Conv | Pool | GlobalPool | SqueezeExcite | Flatten | Rows | PatchEmbedding | OneStep | Dense | LayerNorm
+    Conv | Pool | GlobalPool | SqueezeExcite | Flatten | Rows | PatchEmbedding | OneStep | JoinSteps | Dense | LayerNorm
     | Softmax | Separate | Attention | Recurrent | Residual | Parallel | Repeat,
     Field(discriminator="kind"),
 ]  # fmt: skip

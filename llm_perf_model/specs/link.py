@@ -18,3 +18,10 @@ class LinkSpec(FileSpec):
     bytes_per_s: Positive
     peer_access: bool = True
     """False: each message stops in host memory on its way."""
+    storage: bool = False
+    """A drive, which joins no devices."""
+
+    @property
+    def host_bytes_per_s(self) -> float:
+        """Rate of a copy from host memory, which crosses once where a message between devices crosses twice."""
+        return self.bytes_per_s * (1.0 if self.peer_access else 2.0)

@@ -32,6 +32,11 @@ def _fraction(value: object) -> Num:
     return _checked(value, "a number above 0 and at most 1", lambda x: (x > 0.0) & (x <= 1.0))
 
 
+def _part(value: object) -> Num:
+    """A number from 0 to 1, or an array of them."""
+    return _checked(value, "a number from 0 to 1", lambda x: (x >= 0.0) & (x <= 1.0))
+
+
 def _single(value: object) -> int:
     """One whole number of at least 1."""
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST_RANKS:
@@ -92,6 +97,7 @@ Natural = Annotated[
 Fraction = Annotated[
     Num, PlainValidator(_fraction), _one_or_many({"type": "number", "exclusiveMinimum": 0, "maximum": 1})
 ]
+Part = Annotated[Num, PlainValidator(_part), _one_or_many({"type": "number", "minimum": 0, "maximum": 1})]
 Flag = Annotated[bool, PlainValidator(_flag), WithJsonSchema({"type": "boolean"})]
 Single = Annotated[int, PlainValidator(_single)]
 Amount = Annotated[

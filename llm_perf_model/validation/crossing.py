@@ -15,8 +15,16 @@ from ..specs.gpu import GpuSpec
 from ..specs.kernels import KernelSpec
 from .compare import Errors, Score, Validation, score
 from .engine_fit import Row, leave_one_out, refit
-from .fit import free_fields
-from .kernel_fit import belongs, left_out_errors, measured_s, shape_group, times_s
+from .fit import free_fields, value_at
+from .kernel_fit import (
+    FIELDS_OF_FAMILY,
+    belongs,
+    family_of,
+    left_out_errors,
+    measured_s,
+    shape_group,
+    times_s,
+)
 from .operators import Timed
 from .stacks import stacked
 
@@ -159,25 +167,48 @@ def _fitted_rates() -> Iterator[KernelSpec | CollectiveSpec]:
 def operator_rows(spec: Any, rows: Sequence[Timed], by: str) -> list[tuple[float, Timed]]:
     """Errors of timed operators, each group under coefficients that know nothing of it.
 
-    A device that is alone in its generation takes the coefficients of the generation nearest in time.
+    A device that is alone in its generation, or that alone has products of experts there, takes the coefficients of
+    the generation nearest in time.
     """
-    group = OPERATOR_GROUPS[by]
-    if by != "device" or len({group(row) for row in rows}) > 1:
-        return left_out_errors(spec, free_fields(spec), rows, group)
-    if not isinstance(spec, KernelSpec):
-        return []
+    errors = left_out_errors(spec, free_fields(spec), rows, OPERATOR_GROUPS[by])
+    if by != "device" or not isinstance(spec, KernelSpec):
+        return errors
+    scored = {id(row) for _, row in errors}
+    rest = [row for row in rows if id(row) not in scored]
+    experts = [row for row in rest if row.family == "experts"]
+    others = [row for row in rest if row.family != "experts"] if len(rest) == len(rows) else []
+    if experts:
+        errors += _errors(_with_experts_of(spec, _neighbour(spec, experts, "experts")), experts)
+    return [*errors, *_errors(_neighbour(spec, others), others)] if others else errors
+
+
+def _errors(spec: KernelSpec, rows: Sequence[Timed]) -> list[tuple[float, Timed]]:
     stacks = stacked(rows)
-    errors = (times_s(_neighbour(spec, rows), stacks) / measured_s(stacks) - 1.0).tolist()
+    errors = (times_s(spec, stacks) / measured_s(stacks) - 1.0).tolist()
     return list(zip(errors, [row for stack in stacks for row in stack.rows], strict=True))
 
 
-def _neighbour(spec: KernelSpec, rows: Iterable[Timed]) -> KernelSpec:
-    """The fitted generation of the same kind of device nearest in launch year, the older of two."""
+def _with_experts_of(spec: KernelSpec, other: KernelSpec) -> KernelSpec:
+    """A generation with the coefficients of another in its products of experts, which are relative to its own products.
+
+    Tiles are facts of a library, and stay.
+    """
+    unfitted = {"memory_efficiency": None, "widened_values_per_cycle": None}
+    schemes = {name: scheme.model_copy(update=unfitted) for name, scheme in spec.experts.schemes.items()}
+    taken = {field.rsplit(".", 1)[-1]: value_at(other, field) for field in FIELDS_OF_FAMILY["experts"]}
+    return spec.model_copy(update={"experts": spec.experts.model_copy(update={**taken, "schemes": schemes})})
+
+
+def _neighbour(spec: KernelSpec, rows: Iterable[Timed], family: str | None = None) -> KernelSpec:
+    """The fitted generation of the same kind of device nearest in launch year, the older of two.
+
+    With `family`, one whose coefficients of that family are fitted.
+    """
     years: dict[str, int] = {}
     kind, own = min((gpu.kind, gpu.launch_year) for gpu in (load(GpuSpec, row.gpu) for row in rows))
     for gpu in (load(GpuSpec, name) for name in names(GpuSpec)):
         if gpu.kind == kind:
             years[gpu.generation] = min(gpu.launch_year, years.get(gpu.generation, gpu.launch_year))
     others = [load(KernelSpec, name) for name in names(KernelSpec) if name != spec.name and name in years]
-    fitted = [other for other in others if other.fits]
+    fitted = [other for other in others if other.fits and family in {None, *map(family_of, free_fields(other))}]
     return min(fitted, key=lambda other: (abs(years[other.name] - own), years[other.name]))

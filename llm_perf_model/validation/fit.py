@@ -15,7 +15,6 @@ C = TypeVar("C", bound=CoefficientSpec)
 
 BOUNDS: Final[dict[str, tuple[float, float]]] = {
     "_efficiency": (0.01, 1.0),
-    "compute_efficiency.": (0.01, 1.0),
     "_ratio": (0.02, 4.0),
     "dispatch_s": (1e-6, 1e-4),
     "launch_s": (1e-6, 2e-5),
@@ -96,7 +95,7 @@ def bounds_of(field: str) -> tuple[float, float]:
     Raises:
         RequestError: no bounds are known for it.
     """
-    endings = [ending for ending in BOUNDS if field.endswith(ending) or (ending.endswith(".") and ending in field)]
+    endings = [ending for ending in BOUNDS if field.endswith(ending)]
     if not endings:
         raise RequestError(f"{field} cannot be fitted: no bounds are known for it")
     return BOUNDS[max(endings, key=len)]

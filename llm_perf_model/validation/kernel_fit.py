@@ -132,6 +132,6 @@ FIELDS_OF_FAMILY = {
     "elementwise": tuple(
         f"elementwise.{field}" for field in ("memory_efficiency", "cache_bytes_per_cycle", "row_values_per_cycle")
     ),
-    "experts": ("experts.compute_efficiency.plain", "experts.start_s"),
+    "experts": ("experts.load_ratio", "experts.memory_efficiency", "experts.start_s"),
 }
 """Family of timed operators -> the coefficients that a calibration fits to them."""

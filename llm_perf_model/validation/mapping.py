@@ -258,16 +258,19 @@ def _workload(record: Record) -> dict[str, Any]:
 
 
 def _layout(record: Record, engine: EngineSpec) -> dict[str, int]:
-    """Devices of an eager engine without tensor parallelism hold consecutive layers; others are ranks."""
-    devices, tp, pp = record.n_devices or 1, record.tp, record.pp or 1
-    if pp > 1:
-        raise UnmappableError("pipeline stages are not modelled")
+    """Devices of an eager engine without tensor parallelism hold consecutive layers and take turns; others are ranks.
+
+    Stages of other engines work side by side.
+    """
+    tp, pp = record.tp, record.pp or 1
+    devices = record.n_devices or (tp or 1) * pp
     if devices > 1 and (tp is None or tp == 1) and engine.kind in {"eager", "local"}:
         return {"layer_split": devices}
-    ranks = tp or devices
-    if devices % ranks:
-        raise UnmappableError(f"tp = {ranks} does not divide {devices} devices")
-    return {"tp": ranks, "dp": devices // ranks}
+    ranks = tp or devices // pp
+    if devices % (ranks * pp):
+        stages = f" x pp = {pp}" if pp > 1 else ""
+        raise UnmappableError(f"tp = {ranks}{stages} does not divide {devices} devices")
+    return {"tp": ranks, "dp": devices // (ranks * pp)} | ({"pp": pp} if pp > 1 else {})
 
 
 def _reader(record: Record) -> tuple[str, Reader]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from ..errors import InfeasibleError, UnknownNameError
@@ -28,6 +28,7 @@ from ..specs.precision import PrecisionSpec
 from . import layer_operators
 from .conventions import convention
 from .records import Record
+from .routing import routed
 from .unmappable import UnmappableError
 
 Family = str
@@ -114,9 +115,6 @@ def _precision(dtype: str) -> str:
     return found
 
 
-FEW_TOKENS: Final = 64.0
-"""Tokens above which a skewed router leaves few experts without work."""
-
 Built = tuple[Family, tuple[Node, ...], Batch]
 Builder = Callable[[Record, PrecisionSpec, str], Built]
 
@@ -199,24 +197,35 @@ def _layer_pass(record: Record, p: PrecisionSpec, name: str) -> Built:
 
 
 def _experts(record: Record, p: PrecisionSpec, _: str) -> Built:
-    """The products of the experts of one rank with the passes between them, under an even router."""
+    """The kernels of one rank's experts: those of others are masked, so that passes see every visit of every token."""
     words = dict(word.split("=", 1) for word in record.shape.split(","))
-    visits, experts = float(words["topk"]), float(words["experts"])
-    split, ranks, tokens = float(words["moe_tp"]), float(words["moe_ep"]), record.sizes["m"]
-    if ranks > 1.0:
-        raise UnmappableError("expert parallelism is not modelled")
-    if words["dist"] != "balanced" and tokens <= FEW_TOKENS:
-        raise UnmappableError("how many experts few tokens visit under a skewed router is not recorded")
-    hidden, inner = record.sizes["hidden"], record.sizes["n"] / split
-    sizes = (p.weight_bytes, p.activation_bytes, p.read_bytes)
-    local, a = (experts, visits), p.activation_bytes
+    visits, experts, ranks = (int(words[word]) for word in ("topk", "experts", "moe_ep"))
+    tokens, hidden, a = record.sizes["m"], record.sizes["hidden"], p.activation_bytes
+    inner = record.sizes["n"] / float(words["moe_tp"])
+    rank = routed(words["dist"], int(tokens), experts, visits, ranks, convention(record).get("moved", ""))
+    op = ExpertLinear(
+        experts / ranks, rank.visits / tokens, hidden, 2.0 * inner, p.weight_bytes, a, p.read_bytes, inner=inner
+    )
+    batch = Batch.uniform(1.0, tokens, 0.0)
+    up = replace(op, visited_share=float(rank.visited / op.visited(batch)))
+    down = replace(up, d_in=inner, d_out=hidden)
     nodes = (
-        Node("experts_gate_up", "ffn", ExpertLinear(*local, hidden, 2.0 * inner, *sizes)),
+        *_narrowing(p, hidden),
+        Node("experts_gate_up", "ffn", up),
+        *_masked(visits - up.experts_per_token, up),
         Node("experts_activation", "ffn", Elementwise(visits * inner, 3.0, a)),
-        Node("experts_down", "ffn", ExpertLinear(*local, inner, hidden, *sizes)),
+        *_narrowing(p, visits * inner),
+        Node("experts_down", "ffn", down),
+        *_masked(visits - down.experts_per_token, down),
         Node("experts_sum", "ffn", Elementwise(hidden, visits + 1.0, a)),
     )
-    return "experts", nodes, Batch.uniform(1.0, tokens, 0.0)
+    return "experts", nodes, batch
+
+
+def _masked(visits: float, op: ExpertLinear) -> Iterator[Node]:
+    """Zeros that the kernel of a product writes where a token visits experts of other ranks."""
+    if visits > 0.0:
+        yield Node("experts_masked", "ffn", Elementwise(visits * op.d_out, 1.0, op.activation_bytes), kernels=0.0)
 
 
 def _ranks(record: Record) -> int:
