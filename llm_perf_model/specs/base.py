@@ -72,7 +72,7 @@ class FileSpec(Spec):
     def _unsourced(self) -> Iterator[tuple[str, str]]:
         origins: tuple[Source | Assumption | Fit, ...] = (*self.sources, *self.assumed, *self.fits)
         covered = {field for origin in origins for field in origin.fields} - {ANY_FIELD}
-        paths = {path for path, _ in _paths(self)}
+        paths = {path for path, _ in _paths(self)} if covered else set()
         for field in sorted(covered - paths):
             yield field, "an entry of sources, fits or assumed names it, but there is no such field"
         if any(ANY_FIELD in origin.fields for origin in origins):

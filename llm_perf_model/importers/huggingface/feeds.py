@@ -37,12 +37,12 @@ def _dense_width(words: Words, layer: int) -> int:
         return words.need("shared_width", layer)
     width = words.whole("dense_width", layer) or words.whole("intermediate", layer)
     if width is None:
-        factor = words.get("wider")
+        factor = words.factor("wider")
         width = int(factor * words.need("hidden")) if factor else words.need("intermediate", layer)
     if words.flag("narrowed"):
         width = 2 * width // 3
-        factor, step = words.get("narrowed_by"), words.whole("narrowed_to") or 1
-        width = -(-int((factor or 1.0) * width) // step) * step if factor is not None else width
+        factor, step = words.factor("narrowed_by"), words.whole("narrowed_to") or 1
+        width = width if factor is None else -(-int(factor * width) // step) * step
     borrowed = layer >= words.need("layer_count") - (words.whole("borrowing") or 0)
     return width * (2 if words.flag("double_wide") and borrowed else 1)
 

@@ -52,7 +52,7 @@ def grouped(words: Words, kind: str, layer: int) -> GroupedQueryAttention:
         borrowed=layer >= words.need("layer_count") - (words.whole("borrowing") or 0),
         window_tokens=words.whole("window") if kind == "window" else None,
         chunk_tokens=words.whole("chunk") if kind == "chunk" else None,
-        logit_cap=words.get("logit_cap") or None,
+        logit_cap=words.factor("logit_cap"),
     )
 
 
@@ -92,7 +92,7 @@ def _latent(words: Words) -> LatentAttention:
         kv_rank=words.need("kv_rank"),
         nope_dim=words.need("nope_dim"),
         rope_dim=words.need("rope_dim"),
-        value_dim=words.need("value_dim"),
+        value_dim=words.whole("value_dim") or _even_head(words, words.need("heads")),
         qkv_bias=biased,
         out_bias=biased,
         indexer=_indexer(words),
@@ -176,7 +176,5 @@ def _head_state(words: Words) -> HeadState:
 
 def _times(words: Words, word: str, size: int) -> int:
     """A multiple of a size, which configs may give as a fraction."""
-    factor = words.get(word)
-    if isinstance(factor, bool) or not isinstance(factor, int | float) or factor <= 0:
-        raise words.fail(word, f"is {factor!r}; must be a number above 0")
-    return int(factor * size)
+    factor = words.factor(word)
+    return int(factor * size) if factor is not None else words.need(word)

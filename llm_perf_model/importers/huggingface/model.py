@@ -17,7 +17,7 @@ from ...specs.catalog import load
 from ...specs.engine import EngineSpec
 from ...specs.model import EncoderStack, LayerGroup, LayerInputs, ModelSpec, Position, Prediction, Vision
 from ...specs.precision import PrecisionSpec
-from .reading import TEXT_PARTS, Family, Words, family, family_of_class, words_of
+from .reading import SOUND, TEXT_PARTS, Family, Words, family, family_of_class, words_of
 from .stack import groups
 from .vision import norm_of, vision
 
@@ -42,6 +42,8 @@ def model_of(config: Mapping[str, Any], name: str, title: str, where: str) -> Mo
     outer = words_of(config, kind, where)
     if inner is None:
         text = outer
+        if not {"hidden", "layer_count"} & outer.names.keys():
+            raise SpecError(f"{where}: {outer.named('hidden')} and {outer.named('layer_count')} are missing")
     else:
         text = words_of(inner, _inside(inner, kind, where), f"{where}: text_config")
         if "tied" in outer.names:
@@ -57,10 +59,9 @@ def model_of(config: Mapping[str, Any], name: str, title: str, where: str) -> Mo
 
 def family_at(config: Mapping[str, Any], where: str) -> Family:
     """The family of a config, by its `model_type`, or else by the class of the model."""
-    named, classes = config.get("model_type"), config.get("architectures")
+    named, architecture = config.get("model_type"), _class_of(config)
     if named is not None and not isinstance(named, str):
         raise SpecError(f"{where}: model_type: is {named!r}; must be text")
-    architecture = classes[0] if isinstance(classes, list) and classes and isinstance(classes[0], str) else None
     if named is None and architecture is None:
         raise SpecError(f"{where}: is no config of a model: it has neither model_type nor architectures")
     kind = family(named) if named else None
@@ -71,6 +72,13 @@ def family_at(config: Mapping[str, Any], where: str) -> Family:
     if kind.refused is not None:
         raise SpecError(f"{where}: model_type '{kind.name}' cannot be imported: {kind.refused}")
     return kind
+
+
+def _class_of(config: Mapping[str, Any]) -> str | None:
+    """The class of the model that a config is for."""
+    classes = config.get("architectures")
+    first = classes[0] if isinstance(classes, list) and classes else None
+    return first if isinstance(first, str) else None
 
 
 def _unknown(config: Mapping[str, Any], named: str | None, architecture: str | None, where: str) -> Family:
@@ -95,8 +103,8 @@ def _inside(inner: Mapping[str, Any], outer: Family, where: str) -> Family:
 
 def _seen(config: Mapping[str, Any], kind: Family, text: Words, outer: Words, where: str) -> Vision | None:
     """The encoder of images of a config that has one."""
-    for part, value in config.items():
-        if value and re.fullmatch(r"audio_config|sound_config|talker_config|speech_config|code2wav_config", part):
+    for part in SOUND:
+        if config.get(part):
             raise SpecError(
                 f"{where}: field '{part}' is not known and may change the arithmetic: no encoder of sound is"
             )
@@ -118,8 +126,7 @@ def _head(config: Mapping[str, Any], words: Words, kind: Family) -> Any:
     plain = words.text("head") or "lm"
     if plain != "lm" or words.whole("encoder_layers") is not None:
         return plain
-    classes = config.get("architectures") or [""]
-    architecture = classes[0] if isinstance(classes[0], str) else ""
+    architecture = _class_of(config) or ""
     return "none" if architecture not in kind.architectures and WITHOUT_HEAD.search(architecture) else "lm"
 
 
@@ -200,7 +207,7 @@ def _layer_inputs(words: Words) -> LayerInputs | None:
 def counted(model: ModelSpec) -> ModelSpec:
     """The model with the weights of its operators counted."""
     engine, precision = _plain()
-    graph = build(model, engine, precision, tp=1)
+    graph = build(model.model_copy(update={"prediction": None}), engine, precision, tp=1)
     total, active = parameters(graph), active_parameters(graph)
     return model.model_copy(update={"parameters": total, "active_parameters": active})
 

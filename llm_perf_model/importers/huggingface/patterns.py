@@ -92,11 +92,20 @@ def _listed(words: Words, count: int) -> list[str | None] | None:
     items = words.items("mixer_types")
     if not items:
         return None
-    if isinstance(items[0], list):  # [[["global", "local"], 12]]
-        items = [kind for kinds, times in items for _ in range(times) for kind in kinds]
+    if isinstance(items[0], list):
+        items = _repeated(words, items, count)
     if len(items) < count:
         raise words.fail("mixer_types", f"names {len(items)} layers, but {words.named('layer_count')} is {count}")
     return [_kind(words, "mixer_types", item) for item in items[:count]]
+
+
+def _repeated(words: Words, items: list[Any], count: int) -> list[Any]:
+    """Kinds that are told with how often they come: [[["global", "local"], 12]]."""
+    match items:
+        case [[[*kinds], int(times)]] if 0 < times <= count:
+            return kinds * times
+        case _:
+            raise words.fail("mixer_types", f"is {items!r}; must list the kinds of layers")
 
 
 def _by_rule(words: Words, index: int, count: int) -> str | None:
@@ -132,9 +141,9 @@ def _feeds(words: Words, count: int) -> list[str | None]:
             raise words.fail("ffn_types", f"names {len(listed)} layers, but {words.named('layer_count')} is {count}")
         return [_kind(words, "ffn_types", item) for item in listed[:count]]
     chosen = _enumerated(words)
-    if chosen is not None:
-        return ["moe" if index in chosen else "dense" for index in range(count)]
-    return ["moe" if _routes(words, index) else "dense" for index in range(count)]
+    if chosen is None:
+        chosen = _routing(words, count)
+    return ["moe" if index in chosen else "dense" for index in range(count)]
 
 
 def _enumerated(words: Words) -> set[int] | None:
@@ -148,15 +157,14 @@ def _enumerated(words: Words) -> set[int] | None:
     return {index for index, flag in enumerate(flags) if flag} if isinstance(flags, list) else None
 
 
-def _routes(words: Words, index: int) -> bool:
-    """Whether a layer has experts, where rules say so: not the first ones, then each so many."""
-    if index < (words.whole("dense_first") or 0) or index in (words.items("dense_layers") or ()):
-        return False
+def _routing(words: Words, count: int) -> set[int]:
+    """Layers with experts, where rules say so: not the first ones, then each so many."""
     until = words.whole("moe_until")
-    if until is not None and index > until:
-        return False
+    candidates = range(words.whole("dense_first") or 0, count if until is None else min(until + 1, count))
+    dense = words.items("dense_layers") or ()
     period = words.whole("moe_period")
     if period is not None:
-        return index % period == (words.whole("moe_offset") or 0)
-    freq = words.whole("moe_freq") if not isinstance(words.get("moe_freq"), list) else None
-    return (index + 1) % (words.whole("moe_step") or 1) == 0 and index % (freq or 1) == 0
+        offset = words.whole("moe_offset") or 0
+        return {index for index in candidates if index % period == offset and index not in dense}
+    step, freq = words.whole("moe_step") or 1, words.whole("moe_freq") or 1
+    return {index for index in candidates if (index + 1) % step == index % freq == 0 and index not in dense}

@@ -10,12 +10,10 @@ from ...errors import SpecError
 from ...specs.catalog import load
 from ...specs.checkpoint import Checkpoint, Narrowed, cache_format_of, narrowed_of, precision_of
 from ...specs.precision import PrecisionSpec
-from .reading import TEXT_PARTS
+from .reading import TEXT_PARTS, types
 
 QUANTISED: Final = (b'"quantization_config"', b'"compression_config"')
 """What the bytes of a config hold whose weights are stored narrow."""
-PLAIN: Final = {"float16": "w16a16", "half": "w16a16", "bfloat16": "bf16", "float32": "fp32", "float": "fp32"}
-"""Types of values that nothing narrows -> precisions."""
 NARROW_EXPERTS: Final = "fp8-mxfp4-experts"
 """The precision of checkpoints in 8 bits whose experts are said to be in 4."""
 _NO_PRODUCT: Final = re.compile(r"norm|\bgate$|router|lm_head|embed|visual|vision")
@@ -26,9 +24,9 @@ _GROUP: Final = ("group_size", "q_group_size")
 
 def plain_of(config: Mapping[str, Any]) -> str:
     """The precision of weights that nothing narrows, by the type of values that a config names."""
-    inner = _inside(config)
-    named = config.get("torch_dtype") or config.get("dtype") or inner.get("torch_dtype") or inner.get("dtype")
-    return PLAIN.get(str(named).removeprefix("torch."), "w16a16")
+    known = types()
+    named = (part.get(field) for part in (config, _inside(config)) for field in known["fields"])
+    return str(known["precisions"].get(next((name for name in named if name), None), "w16a16"))
 
 
 def _inside(config: Mapping[str, Any]) -> Mapping[str, Any]:

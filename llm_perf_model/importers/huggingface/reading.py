@@ -18,9 +18,16 @@ HERE = Path(__file__).resolve().parent
 
 TEXT_PARTS = ("text_config", "llm_config", "language_config", "thinker_config")
 """Fields that hold the config of a language model inside that of a larger one, the outermost last."""
+SOUND = ("audio_config", "sound_config", "talker_config", "speech_config", "code2wav_config")
+"""Fields that hold the config of what hears or speaks."""
 BY_LAYER = "per_layer_config"
-ASIDE = frozenset({*TEXT_PARTS, BY_LAYER, "vision_config", "quantization_config", "compression_config"})
+ASIDE = frozenset({*TEXT_PARTS, *SOUND, BY_LAYER, "vision_config", "quantization_config", "compression_config"})
 """Fields that are read on their own."""
+
+MOST_VALUES = 10**9
+"""The largest number that is taken for a size."""
+MOST = {"layer_count": 10_000, "encoder_layers": 10_000, "max_positions": 10**12, "window": 10**12}
+"""That of some words."""
 
 _SIZES = re.compile(r"ratio|mult|expan|factor|frac|spars|rank|dim|width|size|layers?(?!norm)|heads?")
 """Names of fractions that may be sizes, not scales of values."""
@@ -78,7 +85,7 @@ class Words:
             return None
         if isinstance(value, float) and value.is_integer():
             value = int(value)
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST.get(word, MOST_VALUES):
             raise self.fail(word, f"is {shortened(value)}; must be a whole number")
         return value
 
@@ -88,6 +95,15 @@ class Words:
         if value is None:
             raise SpecError(f"{self.where}: {self.named(word)} is missing; a config of {self.family} needs it")
         return value
+
+    def factor(self, word: str) -> float | None:
+        """A number above 0; None where there is none."""
+        value = self.values.get(word)
+        if value in _OFF:
+            return None
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= MOST_VALUES:
+            raise self.fail(word, f"is {shortened(value)}; must be a number above 0")
+        return float(value)
 
     def flag(self, word: str) -> bool:
         """Whether something is so."""
@@ -126,6 +142,12 @@ def aliases() -> dict[str, tuple[str, ...]]:
 def activations() -> dict[str, str]:
     """What configs call activations -> their names; functions of equal cost stand for each other."""
     return dict(_table("words.json")["activations"])
+
+
+def types() -> Mapping[str, Any]:
+    """The fields that name the type of values, and the precision of each type."""
+    known: Mapping[str, Any] = _table("words.json")["types"]
+    return known
 
 
 @cache

@@ -26,10 +26,12 @@ def groups(words: Words, crossed: bool = False) -> tuple[LayerGroup, ...]:
     stacked = layers(words)
     words = replace(words, values={**words.values, "layer_count": len(stacked)})
     lists = _by_layer(words, len(stacked))
+    borrowing = len(stacked) - (words.whole("borrowing") or 0)
+    turns = any(words.get(word) for word in ("rotated_layers", "unrotated_every"))
     counted: dict[Hashable, list[int]] = {}
     for index, layer in enumerate(stacked):
         if layer.mixer is not None or layer.ffn is not None:
-            key = (layer, _is_borrowed(words, index), is_rotated(words, layer.mixer or "", index))
+            key = (layer, index >= borrowing, turns and is_rotated(words, layer.mixer or "", index))
             counted.setdefault((*key, *(values[index] for values in lists)), []).append(index)
     every = words.whole("shared_every")
     made = [_group(words, stacked[indices[0]], indices, crossed) for indices in counted.values()]
@@ -40,12 +42,10 @@ def groups(words: Words, crossed: bool = False) -> tuple[LayerGroup, ...]:
 
 def _by_layer(words: Words, count: int) -> list[list[Any]]:
     """Lists with a value for each layer."""
-    values = ((word, value) for word, value in words.values.items() if word not in _OF_STACKS)
-    return [value for _, value in values if isinstance(value, list) and len(value) >= count]
-
-
-def _is_borrowed(words: Words, index: int) -> bool:
-    return index >= words.need("layer_count") - (words.whole("borrowing") or 0)
+    lists = (value for word, value in words.values.items() if isinstance(value, list) and word not in _OF_STACKS)
+    return [
+        value for value in lists if len(value) >= count and not any(isinstance(item, list | dict) for item in value)
+    ]
 
 
 def _group(words: Words, layer: Layer, indices: list[int], crossed: bool) -> LayerGroup:

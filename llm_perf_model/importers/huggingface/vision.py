@@ -40,8 +40,8 @@ def vision(words: Words, text_hidden: int, outer: Words) -> Vision:
 def _patch(words: Words) -> int:
     """Height and width of a patch, which some configs tell apart."""
     sides = words.get("patch")
-    if isinstance(sides, list) and len(set(sides)) == 1:
-        return int(sides[0])
+    if isinstance(sides, list) and sides and isinstance(sides[0], int) and sides == sides[:1] * len(sides):
+        return max(sides[0], 1)
     return words.need("patch")
 
 
