@@ -98,14 +98,14 @@ def __getattr__(name: str) -> object:
         from .validation import run
 
         return getattr(run, name)
-    if name == "import_file":
-        from .importers import foreign
-
-        return foreign.import_file
     if name == "import_hf":
         from .importers.huggingface import loading
 
         return loading.import_hf
+    if name == "import_file":
+        from .importers import foreign
+
+        return foreign.import_file
     if name == "import_onnx":
         from .importers import onnx
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from .graph.stack import kept, kv_bytes_per_token, parameters, state_bytes_per_sequence, weights_bytes
+from .graph.stack import kept, kv_bytes_per_token, parameters, state_bytes, weights_bytes
 from .liveness import held_logits, largest_live
+from .numeric import minimum
 from .ops.base import Live
 from .ops.node import Graph, running
 from .specs.attention import CompressedAttention, GroupedQueryAttention, LatentAttention
@@ -46,6 +47,20 @@ class Rolling(NamedTuple):
     token_bytes: float
 
 
+class OwnCache(NamedTuple):
+    """What a sequence keeps beside what each token adds: states, and caches of the last tokens alone."""
+
+    state_bytes: float = 0.0
+    rolling: tuple[Rolling, ...] = ()
+
+    def bytes(self, tokens: Num) -> Num:
+        """Bytes of a sequence of so many tokens."""
+        kept_bytes: Num = self.state_bytes
+        for window, token_bytes in self.rolling:
+            kept_bytes = kept_bytes + minimum(tokens, window) * token_bytes
+        return kept_bytes
+
+
 @dataclass(frozen=True, slots=True)
 class Allocation:
     """Everything that sets the memory of one device beside the workload; of the fullest one of a layer split.
@@ -59,10 +74,7 @@ class Allocation:
 
     weights_bytes: float
     kv_token_bytes: float
-    rolling: tuple[Rolling, ...]
-    """Caches that keep the last tokens of a sequence alone."""
-    state_bytes: float
-    """Bytes that a sequence keeps, however long it is."""
+    own: OwnCache
     cache: Cache
     beams: float
     """Beams of each sequence."""
@@ -92,6 +104,11 @@ class Allocation:
     """Tokens of each prompt that are cached before the prefill; sequences share their whole blocks."""
     chunk_tokens: Num = float("inf")
     """Most tokens of a sequence that a pass of the prefill takes."""
+    images: Num = 0.0
+    """Images of each prompt, of so many `patches`."""
+    patches: float = 0.0
+    vision_live: tuple[Live, ...] = ()
+    """Alive in the pass over them."""
 
     @property
     def encodes(self) -> bool:
@@ -122,8 +139,7 @@ def allocation(
     return Allocation(
         weights_bytes=_weights_bytes(graph, share) + share * parameters(graph) * (precision.kept_weight_bytes or 0.0),
         kv_token_bytes=kept_bytes,
-        rolling=_rolling(graph, share) if cache != "none" else (),
-        state_bytes=share * state_bytes_per_sequence(graph) if cache != "none" else 0.0,
+        own=OwnCache() if cache == "none" else _own_cache(graph, share),
         cache=cache,
         beams=float(beams),
         beam_cache=engine.beams,
@@ -149,14 +165,14 @@ def allocation(
     )
 
 
-def _rolling(graph: Graph, share: float) -> tuple[Rolling, ...]:
-    """A stage's share of the caches of each window."""
+def _own_cache(graph: Graph, share: float) -> OwnCache:
+    """A stage's share of the states and of the caches of each window."""
     found: dict[float, float] = {}
     for node in kept(graph):
         if node.op.rolling_bytes_per_token:
             window = node.op.attention_window
             found[window] = found.get(window, 0.0) + share * node.count * node.op.rolling_bytes_per_token
-    return tuple(Rolling(*each) for each in found.items())
+    return OwnCache(state_bytes(graph) * share, tuple(Rolling(*each) for each in found.items()))
 
 
 def _source_token_bytes(graph: Graph) -> float:

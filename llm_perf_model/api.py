@@ -14,6 +14,7 @@ from .cost import price_of
 from .errors import InfeasibleError, SpecError, UnknownNameError
 from .estimate import Estimate
 from .generate import decode, prefill
+from .images import seen
 from .rates import with_efficiencies, with_power_limit
 from .roofline import Pipeline
 from .sizing import shortfall
@@ -87,22 +88,23 @@ def answer(request: Request, case: Case | None = None) -> Estimate:
     batch_size = layout.pass_sequences(workload.batch_size)
     fullest = layout.fullest_share(case.model.layer_count)
     pipeline = Pipeline(float(layout.pp), layout.parts(workload.batch_size), fullest)
+    first = prefill(
+        case.graph,
+        machine,
+        batch_size,
+        input_len,
+        prompts,
+        case.allocation.token_by_token,
+        request.prefix_len,
+        request.prefill_chunk,
+        pipeline,
+    )
     return Estimate(
         case=case,
         machine=machine,
         request=request,
         workload=workload,
-        prefill=prefill(
-            case.graph,
-            machine,
-            batch_size,
-            input_len,
-            prompts,
-            case.allocation.token_by_token,
-            request.prefix_len,
-            request.prefill_chunk,
-            pipeline,
-        ),
+        prefill=seen(first, case, machine, request, batch_size),
         decode=decode(case.graph, machine, batch_size * request.num_beams, input_len, output_len - 1.0, pipeline),
         describe=summary,
         explain=shortfall,
@@ -199,9 +201,9 @@ def _as_stored(request: Request) -> Request:
     model = request.model
     if "precision" in request.model_fields_set or not isinstance(model, str) or not is_path(model):
         return request
-    from .importers.foreign import stores_weights
+    from .importers.foreign import states_precision
 
-    return request.model_copy(update={"precision": model}) if stores_weights(model) else request
+    return request.model_copy(update={"precision": model}) if states_precision(model) else request
 
 
 def _case(request: Request) -> Case:

@@ -223,7 +223,7 @@ def _walk(op: FusedAttention, group: Group, rate: AttentionRate, sms: float) -> 
     edge = 0.0 if op.all_pairs else rate.key_rows / 2.0
     mean = op.mean_keys(group) + (0.0 if op.all_pairs else (minimum(group.new, rows) - 1.0) / 2.0 + edge)
     longest = (group.keys() if op.all_pairs else op.keys(group)) + edge
-    loaded_bytes = op.token_bytes * op.ratio / op.kv_heads
+    loaded_bytes = op.token_bytes * op.entry_tokens / op.kv_heads
     key_s = maximum(rows * (op.width / 2.0 * rate.row_s + rate.exponential_s), loaded_bytes / rate.load_bytes_per_s)
     waves = ceil(load)
     walked = maximum((waves - (split > 1.0) * (waves - load)) * mean, longest / split)

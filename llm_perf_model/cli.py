@@ -272,6 +272,29 @@ def import_onnx(
     return _finish(report, format, None)
 
 
+def import_hf(
+    path: str | None = None, name: str | None = None, output: str | None = None, format: str = "json"
+) -> Report:
+    """The model that a Hugging Face config.json describes, as a model file.
+
+    Args:
+        path: the config.json, a folder that holds one, or hf: and the name of a repository
+        name: name of the model (default: that of the file, the folder or the repository)
+        output: model file to write
+        format: json (the model file), text (fields and origins), csv or markdown
+    """
+    from .importers.huggingface.loading import import_hf as imported
+    from .importers.written import data_of, text_of
+
+    if path is None or isinstance(path, bool):
+        raise RequestError("path: is missing; give a config.json, a folder that holds one, or hf:owner/name")
+    model = imported(str(path), _word("name", name))
+    if output is not None:
+        write_text(_file("output", output), text_of(model))
+        return Report(f"written: {output}")
+    return _finish(replace(spec_report(model), data=data_of(model)), format, None)
+
+
 def import_file(
     path: str | None = None, kind: str | None = None, output: str | None = None, format: str = "text"
 ) -> Report:
@@ -294,29 +317,6 @@ def import_file(
         write_text(_file("output", output), text_of(spec))
         report = replace(report, notes=(*report.notes, f"written: {output}"))
     return _finish(report, format, None)
-
-
-def import_hf(
-    path: str | None = None, name: str | None = None, output: str | None = None, format: str = "json"
-) -> Report:
-    """The model that a Hugging Face config.json describes, as a model file.
-
-    Args:
-        path: the config.json, a folder that holds one, or hf: and the name of a repository
-        name: name of the model (default: that of the file, the folder or the repository)
-        output: model file to write
-        format: json (the model file), text, csv or markdown
-    """
-    from .importers.file import file_of, model_report_of
-    from .importers.huggingface.loading import import_hf as imported
-
-    if path is None or isinstance(path, bool):
-        raise RequestError("path: is missing; give a config.json, a folder that holds one, or hf:owner/name")
-    model = imported(str(path), _word("name", name))
-    if output is not None:
-        write_text(_file("output", output), file_of(model))
-        return Report(f"written: {output}")
-    return _finish(model_report_of(model), format, None)
 
 
 COMMANDS: dict[str, Callable[..., Report]] = {

@@ -48,7 +48,7 @@ class Phase:
     runs: tuple[Run, ...]
     request_s: Num = 0.0
     encoder: Phase | None = None
-    """The pass of an encoder, which comes before."""
+    """The pass of an encoder, of the prompt or of its images, which comes before."""
     pipeline: Pipeline = NO_PIPELINE
 
     @cached_property
@@ -152,6 +152,12 @@ def prefill(
     return Phase(running(graph, "first", "always"), machine, (first,), machine.request_s, before)
 
 
+def vision(graph: Graph, machine: Machine, images: Num, patches: Num) -> Phase:
+    """One pass over the patches of images, which is no step of an engine."""
+    alone = replace(machine, layers_host_s=0.0, step_s=0.0, sequence_s=0.0)
+    return Phase(running(graph, "vision"), alone, (Run.single(Batch.uniform(images, patches, 0.0)),))
+
+
 def decode(
     graph: Graph,
     machine: Machine,
@@ -209,7 +215,7 @@ def _between(each: Steps, edges: tuple[Num, ...]) -> Iterator[Run]:
 def _filled_tokens(graph: Graph, each: Steps, steps: Num) -> list[float]:
     """Tokens of a sequence at which a window or a chunk of it is full."""
     windows = {node.op.attention_window for node in graph} - {UNLIMITED}
-    for chunk in {node.op.attention_chunk for node in graph} - {UNLIMITED}:
+    for chunk in {node.op.attention_chunk_tokens for node in graph} - {UNLIMITED}:
         first, last = np.min(each.past) // chunk, np.max(each.past + steps * each.stride) // chunk
         windows |= {chunk * index for index in range(int(first) + 1, int(last) + 1)}
     return sorted(windows)

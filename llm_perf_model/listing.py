@@ -19,7 +19,7 @@ from .specs.link import LinkSpec
 from .specs.model import ModelSpec
 from .specs.network import NetworkSpec
 from .specs.power import PowerSpec
-from .specs.precision import PrecisionSpec
+from .specs.precision import PrecisionSpec, Products
 from .specs.price import PriceSpec, TariffSpec
 from .units import binary_bytes, decimal
 
@@ -59,10 +59,14 @@ def _engine_row(spec: FileSpec) -> Row:
 def _precision_row(spec: FileSpec) -> Row:
     """Bits a value of weights, of inputs of products and of the cache; the best unit, and that of each fallback."""
     assert isinstance(spec, PrecisionSpec)
-    widths = {"": spec.weight_bytes} | {f"{word} ": own.weight_bytes for word, own in spec.own_products.items()}
-    weights = ", ".join(f"{word}{8.0 * width:.4g}" for word, width in widths.items())
-    units = " else ".join(way.gemm_peaks[0].removeprefix("tensor_") for way in (spec, *spec.fallbacks))
-    return spec.name, weights, f"{8.0 * spec.read_bytes:.4g}", f"{8.0 * spec.kv_bytes:g}", units, spec.title
+    products = {"": spec, **{f"{word} ": own for word, own in spec.own_products.items()}}
+    weights = ", ".join(f"{word}{8.0 * own.weight_bytes:.4g}" for word, own in products.items())
+    units = dict.fromkeys(_units(own) for own in products.values())
+    return spec.name, weights, f"{8.0 * spec.read_bytes:.4g}", f"{8.0 * spec.kv_bytes:g}", ", ".join(units), spec.title
+
+
+def _units(products: Products) -> str:
+    return " or ".join(way.gemm_peaks[0].removeprefix("tensor_") for way in (products, *products.fallbacks))
 
 
 def _link_row(spec: FileSpec) -> Row:
@@ -107,7 +111,7 @@ KINDS: dict[str, tuple[type[FileSpec], Row, Callable[[FileSpec], Row]]] = {
     "networks": (NetworkSpec, ("network", "parameters", "multiply-adds", "input"), _network_row),
     "gpus": (GpuSpec, ("device", "year", "memory", "bandwidth", "16-bit tensor", "TDP"), _gpu_row),
     "engines": (EngineSpec, ("engine", "kind", "like", "records"), _engine_row),
-    "precisions": (PrecisionSpec, ("precision", "weights", "inputs", "KV", "unit", "title"), _precision_row),
+    "precisions": (PrecisionSpec, ("precision", "weights", "in", "KV", "unit", "title"), _precision_row),
     "kernels": (KernelSpec, ("generation", "like", "records"), _kernel_row),
     "collectives": (CollectiveSpec, ("kind of link", "like", "records"), _collective_row),
     "powers": (PowerSpec, ("generation", "like", "records"), _power_row),
@@ -167,11 +171,12 @@ def _find(name: str) -> FileSpec:
     if word in KINDS and rest:
         return load(KINDS[word][0], rest)
     if is_path(name):
-        from .importers.foreign import whatever
+        from .importers.foreign import located, recognised
 
-        found = whatever(name)
+        path = located(name)
+        found = None if path is None else recognised(path)
         if found is not None:
-            return found
+            return next(iter(found.readers.values()))()
     for kind, _, _ in KINDS.values():
         try:
             return load(kind, name)

@@ -113,7 +113,7 @@ def memory(a: Allocation, batch_size: Num, input_len: Num, output_len: Num) -> M
     moments = _moments(a, kept, batch_size, prompt_len, output_len, source)
     bytes_of: list[Num] = [kv + a.overallocation * live + logits for kv, live, logits in moments]
     index, kv, live, logits = _at_the_peak(moments, bytes_of)
-    if a.encodes:
+    if len(bytes_of) > len(MOMENTS):
         bytes_of[0] = maximum(bytes_of[0], bytes_of.pop())
     fragments = (a.overallocation - 1.0) * live
     base = held + workspace_bytes + live + fragments + logits
@@ -139,7 +139,7 @@ def memory(a: Allocation, batch_size: Num, input_len: Num, output_len: Num) -> M
 def _moments(
     a: Allocation, kept: Num, batch_size: Num, prompt_len: Num, output_len: Num, source: Num
 ) -> list[tuple[Num, Num, Num]]:
-    """Cache, live tensors and logits of each of `MOMENTS`, then those of an encoder's pass over `source` tokens.
+    """Cache, live tensors and logits of each of `MOMENTS`, then those of an encoder's pass over its tokens.
 
     The cache is that of the `kept` sequences, the rest that of the `batch_size` of one pass.
     """
@@ -161,6 +161,10 @@ def _moments(
         kv_prefill, kv_decode = kv_prefill + source_prefill, kv_decode + source_decode
         taken = kv_prefill if a.cache in {"contiguous", "paged"} else 0.0  # others hold nothing yet
         before = [(taken, _live_bytes(a, a.encoder_live, Batch.uniform(batch_size, source, 0.0)), 0.0)]
+    if a.patches:
+        patches = Batch.uniform(batch_size * a.images, a.patches, 0.0)
+        taken = kv_prefill if a.cache in {"contiguous", "paged"} else 0.0
+        before = [(taken, _worst_bytes(a.vision_live, patches), 0.0)]
     decodes = a.token_by_token | (output_len > 1.0)  # the last token of such a prompt is a decode step
     return [
         (kv_prefill, prefill_live, 0.0),
@@ -189,6 +193,11 @@ def _live_bytes(a: Allocation, lives: tuple[Live, ...], batch: Batch) -> Num:
         sequences = maximum(a.pass_sequences, 1.0)
         tokens = minimum(a.pass_tokens, batch.seqs * a.chunk_tokens)
         batch = Batch.uniform(sequences, tokens / sequences, 0.0)
+    return _worst_bytes(lives, batch)
+
+
+def _worst_bytes(lives: tuple[Live, ...], batch: Batch) -> Num:
+    """Tensors of the operator that needs most for them."""
     worst: Num = 0.0
     for live in lives:
         worst = maximum(worst, live.bytes(batch))
@@ -204,17 +213,9 @@ def _kv_bytes(a: Allocation, batch_size: Num, input_len: Num, output_len: Num) -
     last = maximum(input_len + output_len - 1.0, input_len)
     sequences = batch_size * a.beams
     prompts = sequences if a.beam_cache == "copied" else batch_size
-    own = sequences * _own_bytes(a, input_len + output_len)
+    own = sequences * a.own.bytes(input_len + output_len)
     grown = _grown_bytes(a, batch_size, (input_len, output_len, last), (prompts, sequences))
     return grown[0] + own, grown[1] + own
-
-
-def _own_bytes(a: Allocation, tokens: Num) -> Num:
-    """What a sequence of so many tokens keeps beside what each token adds: its states, and the tokens of windows."""
-    kept: Num = a.state_bytes
-    for window, token_bytes in a.rolling:
-        kept = kept + minimum(tokens, window) * token_bytes
-    return kept
 
 
 def _grown_bytes(
@@ -308,7 +309,7 @@ def _pool(a: Allocation, base: Num, context: Num, source: Num) -> Pool:
     An encoder's `source` tokens take blocks of the same size, as many as their bytes need.
     """
     pool_bytes = (a.limit_bytes - base) * (a.pool_fraction if a.pool_of_free else 1.0)
-    per_token = a.kv_token_bytes * (2.0 if a.cache == "concatenated" else 1.0) + _own_bytes(a, context) / context
+    per_token = a.kv_token_bytes * (2.0 if a.cache == "concatenated" else 1.0) + a.own.bytes(context) / context
     caches = np.any(per_token > 0.0)
     tokens = maximum(pool_bytes, 0.0) / per_token if caches else np.inf
     blocks = np.floor(tokens / a.block_tokens)

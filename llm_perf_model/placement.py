@@ -151,6 +151,11 @@ def _check_divides(model: ModelSpec, layout: LayoutSpec) -> None:
             )
 
 
+def divides(model: ModelSpec | NetworkSpec, tp: int) -> bool:
+    """Whether so many ranks can share each layer of a model."""
+    return isinstance(model, ModelSpec) and all(_divides(group, tp, tp) for group in model.groups)
+
+
 def _copied(block: Mixer | CrossAttention | Ffn) -> dict[str, int]:
     return {} if isinstance(block, PlainFfn | GatedFfn | MoeFfn) else block.copied
 
@@ -176,7 +181,7 @@ def joints(gpu: GpuSpec, layout: LayoutSpec, named: Links = NO_LINKS) -> Joints:
     Raises:
         InfeasibleError: a node does not hold as many, and there is no network between nodes.
     """
-    ranks, most = layout.replica_ranks, _node_ranks(gpu)
+    ranks, most = layout.replica_ranks, node_ranks(gpu)
     if ranks == 1:
         return Joints()
     if layout.nodes is None and (ranks <= most or (named.inside is not None and named.network is None)):
@@ -208,7 +213,8 @@ def _ranks_on_node(gpu: GpuSpec, layout: LayoutSpec, most: int) -> int:
     return min(held, ranks)
 
 
-def _node_ranks(gpu: GpuSpec) -> int:
+def node_ranks(gpu: GpuSpec) -> int:
+    """Cards of a node, or of a rack that is one."""
     return max(NODE_RANKS, gpu.scale_up.ranks if gpu.scale_up else 0)
 
 
@@ -228,6 +234,6 @@ def connection(gpu: GpuSpec, ranks: int, link: LinkSpec | None) -> Connection | 
     if ranks <= NODE_RANKS:
         return _joined(load(LinkSpec, gpu.host_link), 1)
     raise InfeasibleError(
-        f"{ranks} devices are more than one node of {gpu.name} holds ({_node_ranks(gpu)}); "
+        f"{ranks} devices are more than one node of {gpu.name} holds ({node_ranks(gpu)}); "
         "name the network with --network, or one link for all with --link"
     )

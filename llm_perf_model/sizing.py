@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,7 +13,9 @@ from .errors import InfeasibleError
 from .estimate import Estimate
 from .frontier import max_batch_size, max_input_len
 from .peak import Memory, memory
+from .placement import divides, node_ranks
 from .specs.catalog import load, names
+from .specs.ffn import MoeFfn
 from .specs.gpu import GpuSpec
 from .specs.layout import LayoutSpec
 from .specs.model import ModelSpec
@@ -21,6 +23,8 @@ from .specs.precision import PrecisionSpec
 from .units import binary_bytes
 
 MOST_RANKS = 64
+DOUBLED = (2, 4, 8, 16, 32, 64)
+"""Stages, and ranks that share experts, that are tried."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,17 +52,24 @@ class Alternatives:
     """The widest narrower precision."""
     gpu: str | None
     """The device with the least memory that is enough."""
+    tp_and_pp: tuple[int, int] | None = None
+    """As many tensor-parallel ranks as a node has, and the fewest stages of them; tried where no `tp` is enough."""
+    ep: int | None = None
+    """The fewest ranks that attend apart and share all experts (attention_dp and ep); tried where no `tp` is enough."""
 
     @property
     def devices(self) -> int | None:
-        """The fewest devices of a replica, in either layout."""
-        return min((n for n in (self.tp, self.layer_split) if n is not None), default=None)
+        """The fewest devices of a replica, in any of these layouts."""
+        staged = None if self.tp_and_pp is None else self.tp_and_pp[0] * self.tp_and_pp[1]
+        return min((n for n in (self.tp, self.layer_split, staged, self.ep) if n is not None), default=None)
 
     def text(self) -> str:
         """What fits, in words."""
         changes = {"a batch of": self.batch_size, "prompts of": self.input_len}
         found = [f"{word} {value}" for word, value in changes.items() if value]
-        names_of = {"tp": self.tp, "layer_split": self.layer_split, "precision": self.precision, "gpu": self.gpu}
+        staged = None if self.tp_and_pp is None else f"{self.tp_and_pp[0]} with pp {self.tp_and_pp[1]}"
+        names_of = {"tp": self.tp or staged, "attention_dp and ep": self.ep, "layer_split": self.layer_split}
+        names_of |= {"precision": self.precision, "gpu": self.gpu}
         found += [f"{name} {value}" for name, value in names_of.items() if value]
         return f"what fits: {', '.join(found)}" if found else "no single change makes it fit"
 
@@ -82,23 +93,44 @@ def alternatives(case: Case, point: Point) -> Alternatives:
     positions, a, tokens = case.model.max_positions, case.allocation, isinstance(case.model, ModelSpec)
     output_len = point.output_len if case.model.causal else 0.0
     longest = max_input_len(a, point.batch_size, output_len, positions) if tokens else 0.0
+    tp = _fewest(case, point, range(1, MOST_RANKS + 1), lambda n: LayoutSpec(tp=n))
     return Alternatives(
         batch_size=int(max_batch_size(a, point.input_len, point.output_len)),
         input_len=int(longest),
-        tp=_fewest(case, point, lambda n: LayoutSpec(tp=n)),
-        layer_split=_fewest(case, point, lambda n: LayoutSpec(layer_split=n)) if _splits(case) else None,
+        tp=tp,
+        layer_split=_fewest(case, point, range(1, MOST_RANKS + 1), lambda n: LayoutSpec(layer_split=n))
+        if _splits(case)
+        else None,
         precision=_narrower(case, point),
         gpu=_larger(case, point),
+        tp_and_pp=None if tp or not tokens else _staged(case, point),
+        ep=None if tp or not _has_experts(case) else _fewest(case, point, DOUBLED, _attending_apart),
     )
+
+
+def _has_experts(case: Case) -> bool:
+    groups = case.model.groups if isinstance(case.model, ModelSpec) else ()
+    return any(isinstance(group.ffn, MoeFfn) for group in groups)
+
+
+def _attending_apart(ranks: int) -> LayoutSpec:
+    return LayoutSpec(attention_dp=ranks, ep=ranks)
+
+
+def _staged(case: Case, point: Point) -> tuple[int, int] | None:
+    """The most ranks of a node that divide the model, and the fewest stages of them that hold the workload."""
+    ranks = next(n for n in range(node_ranks(case.gpu), 0, -1) if divides(case.model, n))
+    stages = _fewest(case, point, DOUBLED, lambda n: LayoutSpec(tp=ranks, pp=n))
+    return None if stages is None else (ranks, stages)
 
 
 def _splits(case: Case) -> bool:
     return isinstance(case.model, ModelSpec) and case.layout.tp == 1 and case.engine.kind in {"eager", "local"}
 
 
-def _fewest(case: Case, point: Point, layout: Callable[[int], LayoutSpec]) -> int | None:
-    """The fewest devices, from one on, that hold the workload in a layout."""
-    for devices in range(1, MOST_RANKS + 1):
+def _fewest(case: Case, point: Point, counts: Iterable[int], layout: Callable[[int], LayoutSpec]) -> int | None:
+    """The first of the counts with which a layout holds the workload."""
+    for devices in counts:
         if _holds(case, point, layout=layout(devices)):
             return devices
     return None

@@ -30,8 +30,9 @@ def title(e: Estimate) -> str:
     case = e.case
     devices = f"{case.layout.ranks} x {case.gpu.title}" if case.layout.ranks > 1 else case.gpu.title
     split = _split(case.layout) if case.layout.ranks > 1 else ""
+    cache = "" if e.request.kv_dtype == "auto" else f" with a cache in {e.request.kv_dtype}"
     return (
-        f"{case.model.name} on {devices}{split}, {case.engine.name}, {case.precision.name}\n"
+        f"{case.model.name} on {devices}{split}, {case.engine.name}, {case.precision.name}{cache}\n"
         f"batch {span(e.workload.batch_size, _count)}, {_lengths(e)}"
     )
 

@@ -8,6 +8,9 @@ import numpy as np
 
 from .case import Case
 from .errors import InfeasibleError, RequestError
+from .images import patches_of
+from .liveness import largest_live
+from .ops.node import running
 from .specs.request import Request
 
 
@@ -24,6 +27,9 @@ class Equipment:
             case.allocation,
             prefix_len=r.prefix_len,
             chunk_tokens=np.inf if r.prefill_chunk is None else r.prefill_chunk,
+            images=r.images,
+            patches=patches_of(case.model, r) if np.any(r.images) else 0.0,
+            vision_live=largest_live(running(case.graph, "vision")),
         )
         return replace(case, allocation=allocation, equip=self)
 

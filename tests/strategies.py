@@ -137,9 +137,9 @@ _OP_FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "side_rows": st.lists(wholes(1, 64), max_size=2).map(tuple),
     "weights": wholes(0, 64),
     "touches": wholes(0, 3),
-    "chunk": st.just(UNLIMITED),
-    "ratio": st.sampled_from((1.0, 2.0, 4.0, 128.0)),
-    "chosen": windows(),
+    "chunk_tokens": st.just(UNLIMITED),
+    "entry_tokens": st.sampled_from((1.0, 2.0, 4.0, 128.0)),
+    "chosen_tokens": windows(),
     "absorbed_tokens": st.sampled_from((1.0, 8.0, UNLIMITED)),
     "experts": wholes(8, 96),
     "experts_per_token": wholes(1, 8),
@@ -151,7 +151,7 @@ _OWN_FIELDS: dict[tuple[str, str], st.SearchStrategy[Any]] = {
             ops(MaterialisedAttention),
         )
     ),
-    ("StateUpdate", "chunk"): wholes(0, 64),
+    ("StateUpdate", "chunk_tokens"): wholes(0, 64),
     ("ChannelConvolution", "window"): wholes(1, 8),
     ("Convolution", "window"): st.sampled_from((1.0, 9.0, 25.0, 49.0)),
 }

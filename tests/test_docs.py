@@ -19,7 +19,7 @@ from pydantic import BaseModel
 
 import llm_perf_model as lpm
 from llm_perf_model import cost as money
-from llm_perf_model.allocation import Allocation, Buffer
+from llm_perf_model.allocation import Allocation, Buffer, OwnCache, Rolling
 from llm_perf_model.breakdown import Line
 from llm_perf_model.case import Case
 from llm_perf_model.estimate import Bounds
@@ -40,6 +40,7 @@ from llm_perf_model.specs.catalog import FOLDERS, load
 from llm_perf_model.specs.catalog import names as catalogue
 from llm_perf_model.specs.collective import CollectiveSpec
 from llm_perf_model.specs.engine import EngineSpec
+from llm_perf_model.specs.images import Images
 from llm_perf_model.specs.kernels import KernelSpec
 from llm_perf_model.specs.layer import Layer
 from llm_perf_model.specs.layer import Pool as NetworkPool
@@ -361,8 +362,8 @@ CLASSES: list[type] = [
     Cost, Timing, Step, Totals, Line, Memory, Machine, Rate, BlockRate, AttentionRate, PassRate, Exchange, OneKernel,
     Connection, Case, Node, Run, Work, Group, Batch, Phase, lpm.Estimate, Request, WorkloadSpec, lpm.LayoutSpec,
     FileSpec, AbstractOp, *op_types(), Product, Live, Bounds, Interval, Record, Problem, Asked, Mapped, Timed, Outcome,
-    Score, OperatorScore, Unmapped, Validation, Errors, CrossValidation, Pool, Allocation, Buffer, Point, Alternatives,
-    lpm.Capacity, Power, money.Price, money.Cost, Techniques, Steps,
+    Score, OperatorScore, Unmapped, Validation, Errors, CrossValidation, Pool, Allocation, OwnCache, Rolling, Buffer,
+    Point, Alternatives, lpm.Capacity, Power, money.Price, money.Cost, Images, Techniques, Steps,
 ]  # fmt: skip
 HEADINGS = {money.Cost: "Cost in US dollars", NetworkPool: "Pool of a network"}
 """Heading of a class whose name another class has too."""

@@ -601,7 +601,7 @@ def test_a_folder_with_a_config_and_weights_is_a_model_as_stored(tmp_path: Path,
     named = lpm.estimate(model=str(folder), precision="bf16", gpu="h100-sxm-80gb")
     assert named.memory.weights_bytes == 2.0 * LAYERS["plain"][1].parameters
     ran = run("infer", "--model", "llama-2-7b", "--gpu", str(folder))
-    assert ran.err == f"error: {folder}: is a folder with a config, where a GPU is needed\n"
+    assert ran.err == f"error: {folder}/config.json: is a config of a model, where a GPU is needed\n"
 
 
 def _cut(path: Path) -> None:
@@ -714,7 +714,7 @@ def test_wrong_arguments_of_the_command(tmp_path: Path, run: Run) -> None:
         ((), "path: is missing; give a file of another tool"),
         ((gpu, "--kind", "engine"), "kind: is 'engine'; must be model, gpu, precision, link"),
         ((gpu, "--kind", "model"), f"{gpu}: is a GPU of llm-analysis, where a model is needed"),
-        ((str(tmp_path / "no.gguf"),), f"{tmp_path / 'no.gguf'}: no such file"),
+        ((str(tmp_path / "no.gguf"),), f"{tmp_path / 'no.gguf'}: no such file, and no folder with a config.json"),
     ):
         ran = run("import_file", *arguments)
         assert (ran.code, ran.out, ran.err) == (1, "", f"error: {problem}\n")
@@ -728,3 +728,63 @@ def test_show_and_memory_take_files_of_other_tools(tmp_path: Path, run: Run) -> 
     )
     sweep = lpm.estimate(model=model, gpu=gpu, batch_size=[1, 2, 4])
     assert np.all(np.diff(np.asarray(sweep.prefill_s)) > 0.0)
+
+
+# The page.
+
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "migration.md"
+
+
+def rows(heading: str) -> list[str]:
+    """Cells of our names in the tables behind a heading."""
+    parts = re.split(r"\n(?=## |Flags of|Keys of|Files:)", PAGE.read_text(encoding="utf-8"))
+    tables = [part for part in parts if part.startswith(heading)]
+    assert len(tables) == 2
+    lines = [line for part in tables for line in part.splitlines() if line.startswith("| `")]
+    return [line.split(" | ")[1] for line in lines]
+
+
+def paths_of(data: Data, start: str = "") -> set[str]:
+    own = {f"{start}{key}" for key in data}
+    return own.union(*(paths_of(value, f"{start}{key}.") for key, value in data.items() if isinstance(value, dict)))
+
+
+def test_every_flag_of_the_page_is_one_of_infer() -> None:
+    import inspect
+
+    from llm_perf_model.cli import COMMANDS
+
+    flags = {f"--{name}" for name in inspect.signature(COMMANDS["infer"]).parameters}
+    named = {flag for cell in rows("Flags of") for flag in re.findall(r"`([^`]+)`", cell)}
+    assert len(named) >= 20
+    assert named <= flags
+
+
+def test_every_key_of_the_page_is_one_of_an_estimate() -> None:
+    keys = paths_of(lpm.estimate(model="llama-2-7b").to_dict())
+    named = {key for cell in rows("Keys of") for key in re.findall(r"`([^`]+)`", cell)}
+    assert len(named) >= 16
+    assert named <= keys
+
+
+def test_every_field_of_the_page_is_one_of_a_file() -> None:
+    import inspect
+
+    from llm_perf_model.cli import COMMANDS
+    from llm_perf_model.specs import attention, ffn, gpu, kernels
+
+    flags = {f"--{name}" for name in inspect.signature(COMMANDS["infer"]).parameters}
+    homes = {**vars(lpm), **vars(attention), **vars(ffn), **vars(gpu), **vars(kernels)}
+    for name in {name for cell in rows("Files:") for name in re.findall(r"`([^`]+)`", cell)} - flags:
+        kind, _, field = name.partition(".")
+        assert kind in homes, name
+        assert not field or field in homes[kind].model_fields, name
+
+
+def test_the_page_names_every_field_that_is_read_of_llm_analysis() -> None:
+    from llm_perf_model.importers import llm_analysis
+
+    text = PAGE.read_text(encoding="utf-8")
+    read = {*llm_analysis._MODEL_FIELDS, *llm_analysis._DEVICE_FIELDS, *llm_analysis._DTYPE_FIELDS}
+    unnamed = {"name", "num_key_value_groups", "first_k_dense_replace", "linear_activation_bits"}
+    assert {field for field in read if f"`{field}`" not in text} == unnamed

@@ -18,6 +18,7 @@ from llm_perf_model.sizing import Alternatives, Point, alternatives, detail, mem
 from llm_perf_model.specs.catalog import load
 from llm_perf_model.specs.engine import EngineSpec
 from llm_perf_model.specs.gpu import GpuSpec
+from llm_perf_model.specs.model import ModelSpec
 from llm_perf_model.specs.precision import PrecisionSpec
 from llm_perf_model.units import binary_bytes
 
@@ -27,7 +28,7 @@ DETAIL_KEYS = [
     "model", "gpu", "engine", "precision", "tp", "layer_split", "batch_size", "input_len", "output_len", "fits",
     "moment", "peak_bytes", "limit_bytes", "capacity_bytes", "shortfall_bytes", "what_fits",
 ]  # fmt: skip
-CHANGES = ["batch_size", "input_len", "tp", "layer_split", "precision", "gpu"]
+CHANGES = ["batch_size", "input_len", "tp", "layer_split", "precision", "gpu", "tp_and_pp", "ep"]
 
 ASKED: dict[str, dict[str, Any]] = {
     "cache of many sequences": {"model": "llama-2-7b", "batch_size": 200, "output_len": 512},
@@ -50,6 +51,7 @@ ASKED: dict[str, dict[str, Any]] = {
     "another vendor": {"model": "llama-2-70b", "gpu": "mi210-pcie-64gb", "engine": "ideal"},
     "narrow already": {"model": "llama-2-70b", "precision": "w8a16"},
     "far too large": {"model": "megatron-530b", "gpu": "rtx-4090"},
+    "no ranks divide it": {"model": "falcon-7b", "gpu": "v100-pcie-16gb", "engine": "vllm"},
     "fits": {"model": "llama-2-7b"},
 }  # fmt: skip
 """What lacks memory, and why."""
@@ -136,9 +138,29 @@ def test_the_offered_device_fits_and_no_smaller_one_of_the_vendor_does(asked: di
         assert load(GpuSpec, offered).capacity_bytes == min(g.capacity_bytes for g in fitting)
 
 
+def test_stages_are_offered_where_no_ranks_are_enough(asked: dict[str, Any]) -> None:
+    found = what_fits(asked)
+    assert found.tp is None or found.tp_and_pp is found.ep is None
+    if found.tp_and_pp is not None:
+        ranks, stages = found.tp_and_pp
+        assert fits(asked | {"layer_split": 1}, tp=ranks, pp=stages)
+        assert not fits(asked | {"layer_split": 1}, tp=ranks, pp=stages // 2)
+
+
+def test_ranks_that_attend_apart_are_offered_where_all_keep_the_same_keys() -> None:
+    """Experts of 8 x 7B with one key head: tensor-parallel ranks each keep all of it."""
+    model = load(ModelSpec, "mixtral-8x7b")
+    group = model.layers[0]
+    alike = group.model_copy(update={"attention": group.attention.model_copy(update={"kv_heads": 1})})
+    asked = {"model": model.model_copy(update={"layers": (alike,)}), "gpu": "rtx-4090", "engine": "ideal"}
+    found = what_fits(asked | {"batch_size": 1600, "input_len": 2048})
+    assert (found.tp, found.ep, found.devices) == (None, 8, 8)
+    assert "attention_dp and ep 8" in found.text()
+
+
 def test_every_change_is_offered_somewhere_and_missing_somewhere() -> None:
     found = [what_fits(asked) for asked in ASKED.values()]
-    for name in CHANGES:
+    for name in (change for change in CHANGES if change != "ep"):
         values = [getattr(one, name) for one in found]
         assert any(values), name
         assert not all(values), name

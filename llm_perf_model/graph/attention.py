@@ -47,7 +47,7 @@ def scores(
             fused = FusedAttention(*sizes, _window(spec), all_pairs, causal, biased, *extras)
             chunk = float((own and own.chunk_tokens) or math.inf)
             rolling = engine.window_cache and bool(own and own.window_tokens)
-            return Node("attention", "attention", replace(fused, chunk=chunk, rolling=rolling))
+            return Node("attention", "attention", replace(fused, chunk_tokens=chunk, rolling=rolling))
         case "materialised":
             softmax = engine.passes.get("softmax") or Passes(tensors=2.0, kernels=1.0)
             written = replace(written, softmax_tensors=softmax.tensors)
@@ -120,7 +120,7 @@ def indexer(parts: Parts, spec: Indexer, query_rank: float, ratio: float = 1.0) 
         norm = Elementwise(dim, 2.0, p.activation_bytes, weights=2.0 * dim, weight_bytes=p.wide_bytes)
         yield Node("index_norm", "attention", norm)
     yield from parts.projection("index_weights", hidden, heads, bias=False)
-    scored = IndexScores(heads, dim, parts.precision.read_bytes, INDEX_BYTES, ratio=ratio)
+    scored = IndexScores(heads, dim, parts.precision.read_bytes, INDEX_BYTES, entry_tokens=ratio)
     yield Node("index_scores", "attention", scored)
 
 

@@ -94,7 +94,7 @@ def _two_pasts(parts: Parts, spec: CompressedAttention, heads: float) -> Iterato
     yield Node("attention", "attention", window)
     if spec.ratio is not None:
         chosen = float(spec.indexer.tokens) if spec.indexer else math.inf
-        entries = FusedAttention(*sizes, chosen, joined=True, ratio=float(spec.ratio))
+        entries = FusedAttention(*sizes, chosen, joined=True, entry_tokens=float(spec.ratio))
         yield Node("attention_entries", "attention", entries)
 
 

@@ -90,9 +90,9 @@ def kv_bytes_per_token(graph: Graph) -> float:
     return sum(node.count * node.op.kv_bytes_per_token for node in kept(graph))
 
 
-def state_bytes_per_sequence(graph: Graph) -> float:
+def state_bytes(graph: Graph) -> float:
     """Bytes that one sequence keeps on one rank, however long it is."""
-    return sum(node.count * node.op.state_bytes_per_sequence for node in kept(graph))
+    return sum(node.count * node.op.sequence_bytes for node in kept(graph))
 
 
 def _nodes(parts: Parts) -> Iterator[Node]:

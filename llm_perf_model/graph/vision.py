@@ -36,7 +36,7 @@ def patches(parts: Parts, spec: Vision) -> Iterator[Node]:
 
 
 def projection(parts: Parts, spec: Vision) -> Iterator[Node]:
-    """Patches to tokens of the model: some are joined, then pass through products and what is between them."""
+    """Patches to tokens of the model: some are joined, then pass through products, which are whole on every rank."""
     if spec.final_norm:
         yield parts.norm_node("final_norm", 1.0)
     if spec.merged_norm:

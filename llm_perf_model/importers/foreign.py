@@ -15,10 +15,9 @@ from ..specs.gpu import GpuSpec
 from ..specs.link import LinkSpec
 from ..specs.model import ModelSpec
 from ..specs.precision import PrecisionSpec
-from . import aiconfigurator, llm_analysis
+from . import aiconfigurator, llm_analysis, safetensors
 from .devices import Device, gpu_of, link_of
-from .huggingface.loading import CONFIG, HUB, import_hf, stands_for_config
-from .safetensors import is_checkpoint, precision_as_stored, read
+from .huggingface import loading
 
 S = TypeVar("S", bound=FileSpec)
 
@@ -31,8 +30,12 @@ KINDS: Final[Mapping[str, type[FileSpec]]] = {
 }
 """Word of a kind of spec that files of other tools stand for -> the kind."""
 
-_READ: Final = "a model, GPU or dtype JSON of llm-analysis, a system YAML of aiconfigurator, a GGUF file, a config.json"
+_READ: Final = (
+    "a model, GPU or dtype JSON of llm-analysis, a system YAML of aiconfigurator, a GGUF file or a config.json "
+    "as a model's publisher writes it"
+)
 _YAML: Final = (".yaml", ".yml")
+GGUF: Final = ".gguf"
 
 
 class Foreign(NamedTuple):
@@ -65,22 +68,27 @@ def find(kind: type[S], name: str) -> S:
 
 def foreign(kind: type[S], name: str) -> S | None:
     """The spec in a file of another tool; None where the name stands for nothing of the sort."""
-    found = _found(name)
+    path = located(name) if is_path(name) else None
+    if path is None:
+        return None
+    changed = path.stat()
+    found = _recognised(path, changed.st_mtime_ns, changed.st_size)
     return None if found is None else found.read(kind)
 
 
-def whatever(name: str) -> FileSpec | None:
-    """What a file of another tool is about; None where the name stands for nothing of the sort."""
-    found = _found(name)
-    return None if found is None else found.read(next(iter(found.readers)))
+def located(name: str) -> Path | None:
+    """The file that a path, a folder with a config or the name of a repository stands for; None: there is none."""
+    path = loading.at_hub(name) if name.startswith(loading.HUB) else Path(name).expanduser()
+    path = path / loading.CONFIG if path.is_dir() else path
+    return path if path.is_file() else None
 
 
-def stores_weights(name: str) -> bool:
-    """Whether a name stands for a file or a folder that says how its weights are stored."""
-    if not is_path(name) or name.startswith(HUB):
+def states_precision(name: str) -> bool:
+    """Whether a path stands for a checkpoint that says how its weights are stored."""
+    path = located(name) if is_path(name) else None
+    if path is None:
         return False
-    path = Path(name).expanduser()
-    return path.suffix == ".gguf" or (path.is_dir() and is_checkpoint(path))
+    return path.suffix == GGUF or loading.is_quantised(path) or _has_weights(path)
 
 
 def import_file(path: str | Path, kind: str | None = None) -> FileSpec:
@@ -95,11 +103,11 @@ def import_file(path: str | Path, kind: str | None = None) -> FileSpec:
         RequestError: a package is missing that reads the file, or the kind is none of those.
         SpecError: the file is of none of these tools, or does not say what is wanted.
     """
-    where = Path(path).expanduser()
+    where = located(str(path))
     if kind is not None and kind not in KINDS:
         raise RequestError(f"kind: is {kind!r}; must be {', '.join(KINDS)}")
-    if not where.exists():
-        raise SpecError(f"{where}: no such file")
+    if where is None:
+        raise SpecError(f"{path}: no such file, and no folder with a {loading.CONFIG}")
     found = recognised(where)
     if found is None:
         raise SpecError(f"{where}: is none of the files that are read: {_READ}")
@@ -109,8 +117,6 @@ def import_file(path: str | Path, kind: str | None = None) -> FileSpec:
 def recognised(path: Path) -> Foreign | None:
     """What a file of another tool is; None for any other file."""
     where = str(path)
-    if path.is_dir():
-        return _checkpoint(path) if (path / CONFIG).is_file() else None
     start = _start(path)
     if start == MAGIC:
         from . import gguf
@@ -120,7 +126,7 @@ def recognised(path: Path) -> Foreign | None:
             PrecisionSpec: partial(gguf.precision_of, path),
         }
         return Foreign(where, "a GGUF file", readers)
-    if path.suffix == ".gguf":
+    if path.suffix == GGUF:
         raise SpecError(f"{where}: is no GGUF file: it starts with {start!r}, not with {MAGIC!r}")
     if path.suffix in _YAML:
         data = _yaml(path)
@@ -128,17 +134,29 @@ def recognised(path: Path) -> Foreign | None:
             raise SpecError(f"{where}: is no system of aiconfigurator, which has gpu and node")
         return _device(where, "a system of aiconfigurator", aiconfigurator.device_of, data)
     found = _of_llm_analysis(where, _json(path))
-    if found is None and stands_for_config(where):
-        return Foreign(where, "a config", {ModelSpec: partial(import_hf, path)})
-    return found
+    return _of_config(where, path) if found is None and loading.is_config(path) else found
 
 
-def _checkpoint(folder: Path) -> Foreign:
-    """A config with the weights beside it, or without them."""
-    readers: dict[type[FileSpec], Callable[[], FileSpec]] = {ModelSpec: partial(import_hf, folder)}
-    if is_checkpoint(folder):
-        readers[PrecisionSpec] = lambda: precision_as_stored(read(folder), import_hf(folder))
-    return Foreign(str(folder), "a folder with a config", readers)
+def _of_config(where: str, path: Path) -> Foreign:
+    """A config of Hugging Face: a model, and how its weights are stored, to the byte where they are beside it."""
+    readers: dict[type[FileSpec], Callable[[], FileSpec]] = {
+        ModelSpec: partial(loading.import_hf, path),
+        PrecisionSpec: partial(_exact if _has_weights(path) else loading.precision_as_stored, path),
+    }
+    return Foreign(where, "a config of a model", readers)
+
+
+def _has_weights(config: Path) -> bool:
+    """Whether a config has safetensors files, or an index of them, beside it."""
+    return config.name == loading.CONFIG and safetensors.is_checkpoint(config.parent)
+
+
+def _exact(config: Path) -> PrecisionSpec:
+    """The precision of a checkpoint, as wide as its files are."""
+    checkpoint = safetensors.read(config.parent)
+    described = loading.is_quantised(config) or not checkpoint.tensors
+    base = loading.precision_as_stored(config) if described else None
+    return safetensors.precision_as_stored(checkpoint, loading.import_hf(config), base)
 
 
 def _of_llm_analysis(where: str, data: Mapping[str, Any]) -> Foreign | None:
@@ -164,19 +182,9 @@ def _device(
     return Foreign(where, word, readers)
 
 
-def _found(name: str) -> Foreign | None:
-    """What a name stands for, looked up again only after the file has changed."""
-    if name.startswith(HUB):
-        return Foreign(name, "a config", {ModelSpec: partial(import_hf, name)})
-    path = Path(name).expanduser()
-    if not is_path(name) or not path.exists():
-        return None
-    changed = (path / CONFIG if (path / CONFIG).is_file() else path).stat()
-    return _recognised(path, changed.st_mtime_ns, changed.st_size)
-
-
 @lru_cache(maxsize=64)
 def _recognised(path: Path, _changed_ns: int, _size: int) -> Foreign | None:
+    """What a file is, read again only after it has changed."""
     found = recognised(path)
     return None if found is None else found._replace(readers={k: cache(read) for k, read in found.readers.items()})
 

@@ -24,8 +24,8 @@ class FusedAttention(AbstractOp):
     mask instead of skipping pairs. Keys outlive the pass where they are `cached`; where the cache is `rolling` only
     those of the window do. :math:`\beta` is 1 where a bias of each score is read (`biased`).
 
-    Queries see a `window`, or the tokens of their `chunk` of the sequence; where `ratio` tokens are one entry of a
-    compressed past, they see the entries of it, and a window is a number of entries.
+    Queries see a `window`, or the tokens of their chunk of the sequence (`chunk_tokens`); where `entry_tokens` are one
+    entry of a compressed past, they see the entries of it, and a window is a number of entries.
 
     .. [1] T. Dao et al., "FlashAttention", arXiv:2205.14135.
     """
@@ -48,8 +48,8 @@ class FusedAttention(AbstractOp):
     """Whether each head has a learned score that takes its share."""
     joined: bool = False
     rolling: bool = False
-    chunk: float = UNLIMITED
-    ratio: float = 1.0
+    chunk_tokens: float = UNLIMITED
+    entry_tokens: float = 1.0
 
     @property
     def parameters(self) -> float:
@@ -68,7 +68,7 @@ class FusedAttention(AbstractOp):
     def token_bytes(self) -> float:
         """Bytes of the keys and values of one token."""
         width = self.head_dim if self.joined else self.width
-        return self.kv_heads * width * self.kv_bytes / self.ratio
+        return self.kv_heads * width * self.kv_bytes / self.entry_tokens
 
     @property
     def kv_bytes_per_token(self) -> float:
@@ -80,25 +80,25 @@ class FusedAttention(AbstractOp):
 
     @property
     def attention_window(self) -> float:
-        return self.window * self.ratio
+        return self.window * self.entry_tokens
 
     @property
-    def attention_chunk(self) -> float:
-        return self.chunk
+    def attention_chunk_tokens(self) -> float:
+        return self.chunk_tokens
 
     def pairs(self, group: Group) -> Num:
         """Query-key pairs of one sequence."""
         if self.all_pairs:
             return group.new * (group.past + group.new)
-        if self.chunk != UNLIMITED:
-            return group.chunk_pairs(self.chunk)
-        return group.causal_pairs(self.window * self.ratio) / self.ratio
+        if self.chunk_tokens != UNLIMITED:
+            return group.chunk_pairs(self.chunk_tokens)
+        return group.causal_pairs(self.window * self.entry_tokens) / self.entry_tokens
 
     def keys(self, group: Group) -> Num:
         """Keys that at least one query of a sequence sees."""
-        if self.chunk != UNLIMITED:
-            return group.chunk_keys(self.chunk)
-        return group.keys(self.window * self.ratio) / self.ratio
+        if self.chunk_tokens != UNLIMITED:
+            return group.chunk_keys(self.chunk_tokens)
+        return group.keys(self.window * self.entry_tokens) / self.entry_tokens
 
     def mean_keys(self, group: Group) -> Num:
         """Keys that a query sees on average."""
@@ -106,7 +106,7 @@ class FusedAttention(AbstractOp):
 
     def cost(self, batch: Batch) -> Cost:
         pairs = sum(g.seqs * self.pairs(g) for g in batch.groups)
-        read = sum(g.seqs * self.keys(g) for g in batch.groups) * self.ratio
+        read = sum(g.seqs * self.keys(g) for g in batch.groups) * self.entry_tokens
         written = 0.0 if self.borrowed else batch.tokens
         values = batch.tokens * self.heads * self.width + self.biased * pairs * self.heads
         return Cost(

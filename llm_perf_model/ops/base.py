@@ -124,7 +124,7 @@ class AbstractOp(abc.ABC):
         return 0.0
 
     @property
-    def state_bytes_per_sequence(self) -> float:
+    def sequence_bytes(self) -> float:
         """Bytes that each sequence keeps, however long it is."""
         return 0.0
 
@@ -134,7 +134,7 @@ class AbstractOp(abc.ABC):
         return UNLIMITED
 
     @property
-    def attention_chunk(self) -> float:
+    def attention_chunk_tokens(self) -> float:
         """Tokens of a chunk of the sequence, beyond which no query sees."""
         return UNLIMITED
 

@@ -87,7 +87,7 @@ class LatentScores(AbstractOp):
     .. math:: F = 2 P h (n + d + v)\quad\text{or}\quad F = 2 P h (2 r + d)
 
     with P causal query-key pairs; both are the kernel of `FusedAttention`. A token adds r + d values to the cache, on
-    every rank. A query sees at most `chosen` tokens.
+    every rank. A query sees at most `chosen_tokens`.
 
     .. [1] DeepSeek-AI, "DeepSeek-V2", arXiv:2405.04434, section 2.1.
     """
@@ -103,7 +103,7 @@ class LatentScores(AbstractOp):
     activation_bytes: float
     kv_bytes: float
     absorbed_tokens: float
-    chosen: float = UNLIMITED
+    chosen_tokens: float = UNLIMITED
 
     @property
     def kv_bytes_per_token(self) -> float:
@@ -111,20 +111,20 @@ class LatentScores(AbstractOp):
 
     @property
     def attention_window(self) -> float:
-        return self.chosen
+        return self.chosen_tokens
 
     @property
     def absorbed(self) -> FusedAttention:
         """Attention over the latent values."""
         sizes = (self.heads, 1.0, self.kv_rank + self.rope_dim, self.activation_bytes, self.kv_bytes)
-        return FusedAttention(*sizes, self.chosen, value_dim=self.kv_rank, joined=True)
+        return FusedAttention(*sizes, self.chosen_tokens, value_dim=self.kv_rank, joined=True)
 
     @property
     def made(self) -> FusedAttention:
         """Attention over keys and values that are made for this pass."""
         width, activation_bytes = self.nope_dim + self.rope_dim, self.activation_bytes
         sizes = (self.heads, self.heads, width, activation_bytes, activation_bytes)
-        return FusedAttention(*sizes, self.chosen, value_dim=self.value_dim)
+        return FusedAttention(*sizes, self.chosen_tokens, value_dim=self.value_dim)
 
     def cost(self, batch: Batch) -> Cost:
         return Cost(*(sum(parts) for parts in zip(*map(self._cost, batch.groups), strict=True)))
@@ -163,15 +163,15 @@ class IndexScores(AbstractOp):
     activation_bytes: float
     kv_bytes: float
     score_bytes: float = 4.0
-    ratio: float = 1.0
+    entry_tokens: float = 1.0
     """Tokens of an entry."""
 
     @property
     def kv_bytes_per_token(self) -> float:
-        return self.head_dim * self.kv_bytes / self.ratio
+        return self.head_dim * self.kv_bytes / self.entry_tokens
 
     def cost(self, batch: Batch) -> Cost:
-        pairs = batch.causal_pairs() / self.ratio
+        pairs = batch.causal_pairs() / self.entry_tokens
         queries = batch.tokens * self.heads * self.head_dim * self.activation_bytes
         return Cost(
             flops=2.0 * pairs * self.heads * self.head_dim,

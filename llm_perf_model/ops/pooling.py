@@ -24,7 +24,7 @@ class Pooling(AbstractOp):
 
     kind: ClassVar[Kind] = "elementwise"
 
-    ratio: float
+    entry_tokens: float
     width: float
     entry_dim: float
     activation_bytes: float
@@ -32,18 +32,18 @@ class Pooling(AbstractOp):
 
     @property
     def parameters(self) -> float:
-        return self.ratio * self.width + self.entry_dim
+        return self.entry_tokens * self.width + self.entry_dim
 
     @property
     def stored_weight_bytes(self) -> float:
         return self.parameters * self.weight_bytes
 
     @property
-    def state_bytes_per_sequence(self) -> float:
-        return 2.0 * self.ratio * self.width * self.activation_bytes
+    def sequence_bytes(self) -> float:
+        return 2.0 * self.entry_tokens * self.width * self.activation_bytes
 
     def cost(self, batch: Batch) -> Cost:
-        values = 2.0 * self.width + self.entry_dim / self.ratio
+        values = 2.0 * self.width + self.entry_dim / self.entry_tokens
         return Cost(
             flops=5.0 * batch.tokens * self.width,
             weight_bytes=self.stored_weight_bytes,
@@ -52,4 +52,4 @@ class Pooling(AbstractOp):
 
     @property
     def live(self) -> Live:
-        return Live((2.0 * self.width + self.entry_dim / self.ratio) * self.activation_bytes)
+        return Live((2.0 * self.width + self.entry_dim / self.entry_tokens) * self.activation_bytes)

@@ -35,7 +35,7 @@ class StateUpdate(AbstractOp):
     key_dim: float
     value_dim: float
     updates: float
-    chunk: float
+    chunk_tokens: float
     width: float
     state_bytes: float
     activation_bytes: float
@@ -51,13 +51,13 @@ class StateUpdate(AbstractOp):
         return self.weights * self.weight_bytes
 
     @property
-    def state_bytes_per_sequence(self) -> float:
+    def sequence_bytes(self) -> float:
         return self.heads * self.key_dim * self.value_dim * self.state_bytes
 
     def _flops(self, group: Group) -> Num:
         """FLOPs of one sequence: the first token needs no chunk."""
         state = self.updates * self.key_dim * self.value_dim
-        inner = where(group.new > 1.0, self.chunk * (self.key_dim + self.value_dim), 0.0)
+        inner = where(group.new > 1.0, self.chunk_tokens * (self.key_dim + self.value_dim), 0.0)
         return 2.0 * group.new * self.heads * (state + inner)
 
     def cost(self, batch: Batch) -> Cost:
@@ -65,7 +65,7 @@ class StateUpdate(AbstractOp):
             flops=sum(g.seqs * self._flops(g) for g in batch.groups),
             weight_bytes=self.stored_weight_bytes,
             activation_bytes=batch.tokens * self.width * self.activation_bytes,
-            kv_bytes=2.0 * batch.seqs * self.state_bytes_per_sequence,
+            kv_bytes=2.0 * batch.seqs * self.sequence_bytes,
         )
 
     @property
@@ -98,7 +98,7 @@ class ChannelConvolution(AbstractOp):
         return self.parameters * self.weight_bytes
 
     @property
-    def state_bytes_per_sequence(self) -> float:
+    def sequence_bytes(self) -> float:
         return self.channels * (self.window - 1.0) * self.activation_bytes
 
     def cost(self, batch: Batch) -> Cost:
@@ -106,7 +106,7 @@ class ChannelConvolution(AbstractOp):
             flops=2.0 * batch.tokens * self.channels * self.window,
             weight_bytes=self.stored_weight_bytes,
             activation_bytes=2.0 * batch.tokens * self.channels * self.activation_bytes,
-            kv_bytes=2.0 * batch.seqs * self.state_bytes_per_sequence,
+            kv_bytes=2.0 * batch.seqs * self.sequence_bytes,
         )
 
     @property

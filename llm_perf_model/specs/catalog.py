@@ -88,7 +88,7 @@ def load(kind: type[S], name: str) -> S:
 
 
 def is_path(name: str) -> bool:
-    """Whether a name stands for a file: it ends as one, or starts as a path does, or as one at the hub."""
+    """Whether a name stands for a file: it ends as one, or starts as a path does, or as the name of a repository."""
     return name.endswith(FILE_ENDINGS) or name.startswith(("/", "./", "../", "~", "hf:"))
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
 from ..errors import SpecError
@@ -32,25 +35,8 @@ class Checkpoint(NamedTuple):
     narrowed: Narrowed = "all"
 
 
-_FORMATS: Final = (
-    (r"gguf (?P<name>\S+) .*", "{name}"),
-    (r".*\bw4a8_(awq|nvfp4_fp8|mxfp4_fp8)\b.*|.* w4 a8 float", "w4a8-fp8"),
-    (r".*\bw4afp8\b.*", "w4a8-fp8"),
-    (r".*nvfp4.* a16 .*", "nvfp4-w4a16"),
-    (r".*(nvfp4|modelopt_fp4).*", "nvfp4"),
-    (r"compressed-tensors .*mxfp4.* a16 .*", "mxfp4-w4a16"),
-    (r".*mxfp4.*", "mxfp4"),
-    (r"bitsandbytes .* w4 .*", "nf4"),
-    (r"bitsandbytes .* w8 .*", "llm-int8"),
-    (r"fp8_pb_wo .*|\S+ float-quantized w8 a16 .*", "fp8-w8a16"),
-    (r"(\S*fp8\S* \S+|\S+ (fp8\S*|float-quantized)) w8 .* blocks", "fp8-block"),
-    (r"(\S*fp8\S* \S+|\S+ (fp8\S*|float-quantized)) w8 .*", "fp8"),
-    (r"(\S*int8_sq|w8a8_\S*|smoothquant) .*|\S+ \S+ w8 a8 .*", "w8a8"),
-    (r"\S+ \S+ w4 a8 .*", "w4a8"),
-    (r"\S+ \S+ w8 .*", "w8a16{group}"),
-    (r"\S+ \S+ w4 .*", "w4a16{group}"),
-)
-"""Description of a checkpoint -> name of the precision; the first that matches counts."""
+RULES: Final = Path(__file__).with_name("checkpoints.json")
+"""Pattern of a description, and the name of the precision; the first that matches counts."""
 
 _ATTENTION = re.compile(r"attn|attention|\b[qkvo]_proj|kv_[ab]_proj|q_[ab]_proj|qkv")
 _DENSE = re.compile(r"shared_expert|mlp\S*(gate|up|gate_up|down)\S*_proj")
@@ -65,7 +51,7 @@ def precision_of(checkpoint: Checkpoint) -> str:
     """
     name = _format_of(checkpoint) + ("" if checkpoint.narrowed == "all" else f"-{checkpoint.narrowed}")
     known = names(PrecisionSpec)
-    for found in (name, name.replace("mxfp4-ffn", "mxfp4-experts")):  # feed-forwards of gpt-oss are experts
+    for found in (name, name.replace("mxfp4-ffn", "mxfp4-experts")):  # where all feed-forwards are experts
         if found in known:
             return found
     raise SpecError(
@@ -76,12 +62,17 @@ def precision_of(checkpoint: Checkpoint) -> str:
 
 def _format_of(checkpoint: Checkpoint) -> str:
     words = _words(checkpoint)
-    for pattern, name in _FORMATS:
+    for pattern, name in _rules():
         found = re.fullmatch(pattern, words)
         if found:
             given = {key: value.replace("_", "-") for key, value in found.groupdict().items()}
             return name.format(group=_group(checkpoint), **given)
     raise SpecError(f"weights stored as {words.strip()} match no precision; give --precision")
+
+
+@cache
+def _rules() -> tuple[tuple[str, str], ...]:
+    return tuple((pattern, name) for pattern, name in json.loads(RULES.read_text(encoding="utf-8")))
 
 
 def _words(c: Checkpoint) -> str:

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from typing import Annotated, Final
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from .images import Images
 from .quantities import Natural, Whole
 
 TOKENS: Final = ("prefix_len", "prefill_chunk")
 """Fields that count tokens."""
 
 
-class Techniques(BaseModel):
+class Techniques(Images):
     """Techniques of a request; with their defaults none is used."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
     prefix_len: Annotated[Natural, Field(description="prompt tokens that are cached before the prefill")] = 0.0
     prefill_chunk: Annotated[

@@ -1,4 +1,4 @@
-"""A file, a folder, a dictionary or the name of a repository -> a model."""
+"""A file, a folder, a dictionary or the name of a repository -> a model, and how its weights are stored."""
 
 from __future__ import annotations
 
@@ -6,16 +6,21 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from ...errors import RequestError, SpecError
+from ...specs.catalog import load
 from ...specs.model import ModelSpec
+from ...specs.precision import PrecisionSpec
 from .model import model_of
+from .quantization import QUANTISED, plain_of, stored_as
 
-CONFIG = "config.json"
-MARKS = (b'"model_type"', b'"architectures"')
+CONFIG: Final = "config.json"
+BESIDE: Final = "hf_quant_config.json"
+"""Where some checkpoints say how their weights are stored."""
+MARKS: Final = (b'"model_type"', b'"architectures"')
 """What the bytes of a config hold, even if they break off."""
-HUB = "hf:"
+HUB: Final = "hf:"
 """What the name of a repository starts with where a name of the catalogue could stand."""
 
 
@@ -27,36 +32,47 @@ def import_hf(source: str | Path | Mapping[str, Any], name: str | None = None) -
         name: name of the model; None: that of the file, the folder or the repository.
 
     Raises:
-        RequestError: a repository is named, but the package `huggingface_hub` is missing or cannot reach it.
+        RequestError: a repository is named, but the package for the hub is missing or cannot reach it.
         SpecError: the file is no config, its family is not known, or it has a field that may change the arithmetic.
     """
     if isinstance(source, Mapping):
         title = str(source.get("_name_or_path") or source.get("model_type") or "model")
         return model_of(source, _plain(name or title), title, CONFIG)
-    path, title = _at_hub(str(source)) if str(source).startswith(HUB) else _at(Path(source).expanduser())
+    path = at_hub(str(source)) if str(source).startswith(HUB) else Path(source).expanduser()
+    path = path / CONFIG if path.is_dir() else path
+    title = _title(path)
     return model_of(_read(path), _plain(name or title), title, str(path))
 
 
-def stands_for_config(name: str) -> bool:
-    """Whether a path stands for a config: a repository, a folder that holds one, or a file with its fields."""
-    if name.startswith(HUB):
-        return True
-    path = Path(name).expanduser()
-    if path.is_dir():
-        return (path / CONFIG).is_file()
-    return path.is_file() and any(mark in path.read_bytes() for mark in MARKS)
+def precision_as_stored(path: Path) -> PrecisionSpec:
+    """The precision that the weights of a checkpoint are stored in, and what its keys and values are.
+
+    Raises:
+        SpecError: no precision of the catalogue stands for it.
+    """
+    config, beside = _read(path), path.with_name(BESIDE)
+    described = stored_as(config, _read(beside) if beside.is_file() else {}, str(path))
+    return load(PrecisionSpec, plain_of(config)) if described is None else described
 
 
-def _at(path: Path) -> tuple[Path, str]:
-    """A config, and what its model is called."""
-    if path.is_dir():
-        return path / CONFIG, path.resolve().name
-    stem = path.stem.removesuffix("config").rstrip("-_.")
-    return path, stem or path.resolve().parent.name
+def is_config(path: Path) -> bool:
+    """Whether a file holds the fields of a config."""
+    return any(mark in path.read_bytes() for mark in MARKS)
 
 
-def _at_hub(name: str) -> tuple[Path, str]:
-    """The config of a repository, from the cache or from the hub."""
+def is_quantised(path: Path) -> bool:
+    """Whether a checkpoint says that its weights are stored narrow."""
+    if path.suffix != ".json" or not is_config(path):
+        return False
+    return path.with_name(BESIDE).is_file() or any(mark in path.read_bytes() for mark in QUANTISED)
+
+
+def at_hub(name: str) -> Path:
+    """The config of a repository, from the cache or from the hub.
+
+    Raises:
+        RequestError: the package for the hub is missing or cannot reach it.
+    """
     repository = name.removeprefix(HUB)
     try:
         from huggingface_hub import hf_hub_download
@@ -66,10 +82,17 @@ def _at_hub(name: str) -> tuple[Path, str]:
             f"or give the path of its {CONFIG}"
         ) from None
     try:
-        return Path(hf_hub_download(repository, CONFIG)), repository
+        return Path(hf_hub_download(repository, CONFIG))
     except (OSError, ValueError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise RequestError(f"{name}: its {CONFIG} cannot be had: {reason}; give the path of one") from None
+
+
+def _title(path: Path) -> str:
+    """What a model is called: as its file, else as its repository in the cache of the hub, else as its folder."""
+    stem = path.stem.removesuffix("config").rstrip("-_.")
+    cached = next((part for part in path.parts if part.startswith("models--")), None)
+    return stem or (cached or "").removeprefix("models--").replace("--", "/") or path.resolve().parent.name
 
 
 def _read(path: Path) -> Mapping[str, Any]:
