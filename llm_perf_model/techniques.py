@@ -179,6 +179,7 @@ def _offloaded(a: Allocation, link: HostLink, layers: float) -> Allocation:
         minimum(1.0, 1.0 - share + share * STREAMED_LAYERS / layers)
         for share in (link.weights_fraction, link.cache_fraction)
     )
+    rolling = tuple(each._replace(token_bytes=each.token_bytes * cache) for each in a.own.rolling)
     return replace(
         a,
         weights_bytes=a.weights_bytes * weights,

@@ -31,7 +31,7 @@ SAID = {
     "output_len", "total", "input_len", "input_len_of_method", "output_len_of_method", "kv_len", "mask", "runs_as",
     "values", "rotation", "model_of_method", "device_of_method", "batch_of_method", "sequence_len_of_method",
     "baseline_runs_as", "unstated", "launch_s", "least_s", "unfitted", "layout", "precision", "memory", "energy",
-    "batch_of", "model_is", "models_in_order", "unscored",
+    "batch_of", "model_is", "models_in_order", "unscored", "moved",
 }  # fmt: skip
 """What a rule may say."""
 
@@ -200,6 +200,14 @@ def test_rules_that_ship_tell_the_charts_of_a_source_from_its_tables() -> None:
     assert convention(record(source="EET GPT-3 benchmark"))["total"] == "decode"
     assert convention(record(source="EET charts")) == {}
     assert convention(record(source="FasterTransformer 13B"))["output_len"] == "decode_steps"
+
+
+def test_an_output_length_of_another_table_of_the_source_counts() -> None:
+    """The values of this metric stand in the tables of totals, at 1024 output tokens."""
+    mapped = map_record(record(source="Argonne", metric="end_latency_ms", input_len=1024, output_len=1))
+    assert (mapped.request["input_len"], mapped.request["output_len"]) == (1024, 1024)
+    first = map_record(record(source="Argonne", metric="ttft_ms_as_recorded", input_len=1024, output_len=1))
+    assert (first.request["output_len"], first.phase) == (1, "prefill")
 
 
 def test_rules_that_ship_tell_tasks_and_backends_of_a_source() -> None:
