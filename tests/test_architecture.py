@@ -395,7 +395,7 @@ SUFFIX = re.compile(
 )
 _COUNTS = """
 acceptance activation_vectors active_parameters attention_blocks attention_dp attention_window batch batch_axis
-batch_size beams bias blocks buckets bundles cache cache_tensors calls channels columns comm_steps concurrency
+batch_size beams bias blocks buckets bundles cache_tensors calls channels columns comm_steps concurrency
 conv_window convolution_columns copied count cp cp_nodes crossings d_in d_out decay_rank decode_steps depth deviation
 deviations devices dilation directions dispatched dp embedding_width encoder_layer_count entry_dim ep error estimated
 executions expected_tokens_per_step expert_imbalance expert_tp experts experts_per_token exposed_exponentials extra

@@ -18,6 +18,7 @@ from ..specs.precision import PrecisionSpec
 from . import aiconfigurator, llm_analysis, safetensors
 from .devices import Device, gpu_of, link_of
 from .huggingface import loading
+from .paths import at_home
 
 S = TypeVar("S", bound=FileSpec)
 
@@ -78,7 +79,7 @@ def foreign(kind: type[S], name: str) -> S | None:
 
 def located(name: str) -> Path | None:
     """The file that a path, a folder with a config or the name of a repository stands for; None: there is none."""
-    path = loading.at_hub(name) if name.startswith(loading.HUB) else Path(name).expanduser()
+    path = loading.at_hub(name) if name.startswith(loading.HUB) else at_home(name)
     path = path / loading.CONFIG if path.is_dir() else path
     return path if path.is_file() else None
 
