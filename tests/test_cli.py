@@ -902,7 +902,7 @@ def test_process_survives_a_reader_that_leaves() -> None:
 
 
 def test_a_first_letter_stands_for_the_only_flag_that_it_starts(run: Run) -> None:
-    assert run("infer", "-m", "test-13b", "-g=a100-sxm-80gb") == run(*INFER, "--gpu", "a100-sxm-80gb")
+    assert run("infer", "test-13b", "-g=a100-sxm-80gb") == run(*INFER, "--gpu", "a100-sxm-80gb")
     assert run(*INFER, "-k", "fp8").code == 0  # one flag starts with k: --kv_dtype
     assert run(*MEMORY, "-k", "fp8") == run(*MEMORY, "--kv_dtype", "fp8")
     _assert_refused(run(*INFER, "-t", "1"), "unknown flag '-t' of infer", code=2)  # --tp or --tariff
