@@ -790,7 +790,7 @@ def _file(tmp_path: Path, change: Callable[[dict[str, Any]], object]) -> str:
 def test_broken_json(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "card.json"
     path.write_text("{", encoding="utf-8")
-    _assert_refused(run(*INFER, "--gpu", str(path)), f"{path}: 1 problem", "JSON", lines=2)
+    _assert_refused(run(*INFER, "--gpu", str(path)), f"{path}: is no GPU file", "JSON")
 
 
 def test_missing_field(run: Run, tmp_path: Path) -> None:

@@ -192,6 +192,8 @@ FEWEST_FIELDS = 1
 def _report(kind: type[FileSpec], error: ValidationError, where: str) -> str:
     lines = []
     problems = error.errors()
+    if problems[0]["type"] == "json_invalid":
+        return f"{where}: is no {FOLDERS[kind][0]} file: {problems[0]['msg']}"
     if problems[0]["type"] == "model_type":
         return f"{where}: is no {FOLDERS[kind][0]} file: it holds no object"
     needed = [name for name, field in kind.model_fields.items() if field.is_required()]
