@@ -112,7 +112,6 @@ def _reached(machine: Machine, request: Request) -> Machine:
 def _shared(case: Case, workload: WorkloadSpec) -> tuple[Num, Pipeline]:
     """Sequences of a pass, and the stages that they go through."""
     layout = case.layout
-    _check_shares(layout, workload.batch_size)
     fullest = layout.fullest_share(case.model.layer_count)
     pipeline = Pipeline(float(layout.pp), layout.parts(workload.batch_size), fullest)
     return layout.pass_sequences(workload.batch_size), pipeline

@@ -204,7 +204,8 @@ def passes(graph: Graph, machine: Machine, each: Steps, steps: Num, pipeline: Pi
 
 def decoder_lengths(graph: Graph, input_len: Num) -> tuple[Num, Num]:
     """Tokens of a prompt that the decoder itself passes over, and those that an encoder reads for it."""
-    return (START_TOKENS, input_len) if running(graph, "encoder") else (input_len, 0.0)
+    encodes = any(node.runs == "encoder" for node in graph)
+    return (START_TOKENS, input_len) if encodes else (input_len, 0.0)
 
 
 def _chunks(graph: Graph, machine: Machine, each: Steps, tokens: Num) -> Iterator[Run]:

@@ -107,15 +107,15 @@ class Step(NamedTuple):
 
 
 def _work(node: Node, m: Machine, run: Run) -> Work:
-    count, times = node.count, node.count * run.steps
+    count, times, exchanges = node.count, node.count * run.steps, node.kind in EXCHANGES
     cost = node.cost(run.first)
     first = last = step_s(node, run.first, cost, m)
-    comm_first = comm_last = exchange_s(node.kind, cost, m)
+    comm_first = comm_last = exchange_s(node.kind, cost, m) if exchanges else 0.0
     busy_s = first.busy_s * times
     if node.op.grows and run.last is not run.first:
         last_cost = node.cost(run.last)
         last = step_s(node, run.last, last_cost, m)
-        comm_last = exchange_s(node.kind, last_cost, m)
+        comm_last = exchange_s(node.kind, last_cost, m) if exchanges else 0.0
         cost = Cost(*[(a + b) / 2.0 for a, b in zip(cost, last_cost, strict=True)])
         excess_s = positive_sum(first.compute_s - first.memory_s, last.compute_s - last.memory_s, run.steps)
         busy_s = (first.memory_s + last.memory_s) * (times / 2.0) + count * excess_s
@@ -137,13 +137,14 @@ def step_s(node: Node, batch: Batch, cost: Cost, m: Machine) -> Step:
     Operators whose cost grows with the cache take the longer of arithmetic and memory, which is
     affine in the cached tokens; in others the two meet smoothly.
     """
-    rate, batch = m.rates[node.kind], node.seen(batch)
+    kind, batch = node.kind, node.seen(batch)
+    rate = m.rates[kind]
     compute_s, memory_s = cost.flops / rate.flops_per_s, cost.hbm_bytes / rate.hbm_bytes_per_s
-    start_s: Num = 0.0 if node.kind in EXCHANGES else node.kernels * m.kernel_start_s
+    start_s: Num = 0.0 if kind in EXCHANGES else node.kernels * m.kernel_start_s
     op, batch = node.op.kernel(batch)
     match op:  # the most frequent first: a class that does not match costs a look-up
-        case Linear() | LatentProducts() if node.kind in m.blocks:
-            blocks, product = m.blocks[node.kind], op.product(batch)
+        case Linear() | LatentProducts() if kind in m.blocks:
+            blocks, product = m.blocks[kind], op.product(batch)
             compute_s, memory_s = product_s(product, blocks, m.sms), operands_s(cost, memory_s, m.passes)
             busy_s = maximum(compute_s, memory_s) if op.grows else hypot(compute_s, memory_s)
             return Step(compute_s, memory_s, busy_s, start_s + begun_s(product, blocks))
@@ -156,7 +157,7 @@ def step_s(node: Node, batch: Batch, cost: Cost, m: Machine) -> Step:
             start_s = start_s + wave_s
         case MaterialisedAttention() if m.has_blocks:
             memory_s = memory_s * maximum(1.0, m.attention_blocks / op.blocks(batch))
-        case Convolution() | Recurrence() if m.convolution is not None and node.kind == op.kind:
+        case Convolution() | Recurrence() if m.convolution is not None and kind == op.kind:
             return _layer_step_s(op, batch, cost, m)
         case Convolution():
             memory_s, start_s = operands_s(cost, memory_s, m.passes), start_s + _grouped_s(op, batch, m)
@@ -341,10 +342,16 @@ def _limited(machine: Machine, work: Through, overhead_s: Num, bubble_s: Num) ->
 
 def host_s_per_step(graph: Graph, machine: Machine) -> Num | None:
     """Host seconds of one step, for launches and layers, or None where they are hidden."""
-    calls_s = machine.dispatch_s * sum(node.dispatched for node in graph)
-    launches_s = machine.launch_s * sum(node.launched for node in graph)
-    host_s: Num = calls_s + launches_s + machine.layers_host_s
-    return None if isinstance(host_s, float) and host_s == 0.0 else host_s
+    host_s = machine.layers_host_s
+    if not _is_nothing(machine.dispatch_s):
+        host_s = host_s + machine.dispatch_s * sum(node.dispatched for node in graph)
+    if not _is_nothing(machine.launch_s):
+        host_s = host_s + machine.launch_s * sum(node.launched for node in graph)
+    return None if _is_nothing(host_s) else host_s
+
+
+def _is_nothing(seconds: Num) -> bool:
+    return isinstance(seconds, float) and seconds == 0.0
 
 
 def with_stream(t: Totals, graph: Graph, machine: Machine, runs: Iterable[Run], link: HostLink) -> Totals:
