@@ -62,7 +62,7 @@ def _precision_row(spec: FileSpec) -> Row:
     products = {"": spec, **{f"{word} ": own for word, own in spec.own_products.items()}}
     weights = ", ".join(f"{word}{8.0 * own.weight_bytes:.4g}" for word, own in products.items())
     units = dict.fromkeys(_units(own) for own in products.values())
-    return spec.name, weights, f"{8.0 * spec.read_bytes:.4g}", f"{8.0 * spec.kv_bytes:g}", ", ".join(units), spec.title
+    return spec.name, weights, f"{8.0 * spec.read_bytes:.4g}", f"{8.0 * spec.kv_bytes:g}", ", ".join(units)
 
 
 def _units(products: Products) -> str:
@@ -111,7 +111,7 @@ KINDS: dict[str, tuple[type[FileSpec], Row, Callable[[FileSpec], Row]]] = {
     "networks": (NetworkSpec, ("network", "parameters", "multiply-adds", "input"), _network_row),
     "gpus": (GpuSpec, ("device", "year", "memory", "bandwidth", "16-bit tensor", "TDP"), _gpu_row),
     "engines": (EngineSpec, ("engine", "kind", "like", "records"), _engine_row),
-    "precisions": (PrecisionSpec, ("precision", "weights", "in", "KV", "unit", "title"), _precision_row),
+    "precisions": (PrecisionSpec, ("precision", "bits of weights", "in", "KV", "unit"), _precision_row),
     "kernels": (KernelSpec, ("generation", "like", "records"), _kernel_row),
     "collectives": (CollectiveSpec, ("kind of link", "like", "records"), _collective_row),
     "powers": (PowerSpec, ("generation", "like", "records"), _power_row),
