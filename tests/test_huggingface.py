@@ -27,7 +27,7 @@ from llm_perf_model.specs.catalog import load
 from llm_perf_model.specs.engine import EngineSpec
 from llm_perf_model.specs.ffn import MoeFfn
 from llm_perf_model.specs.mixer import DecayState, DeltaState, HeadState, ShortConvolution
-from llm_perf_model.specs.model import ModelSpec
+from llm_perf_model.specs.model import AudioInput, ModelSpec
 from llm_perf_model.specs.precision import PrecisionSpec
 
 FOLDER = Path(__file__).parent / "configs"
@@ -174,6 +174,32 @@ def test_encoders_and_encoder_decoders() -> None:
     assert t5.encoder is not None
     assert (t5.encoder_layer_count, t5.layer_count, t5.position_buckets) == (6, 6, 32)
     assert imported("albert-base-v2").layers[0].stored == 1
+
+
+def test_an_encoder_that_hears_has_no_token_table() -> None:
+    """Two filters of three frames and a row for each of 1500 places; keys have a bias here, which they lack there."""
+    model = imported("whisper-tiny")
+    assert model.encoder is not None
+    assert model.encoder.audio == AudioInput(mel_bins=80, position_rows=1500)
+    assert (model.source_positions, model.max_positions) == (1500, 448)
+    assert model.parameters - 37760640 == 384 * (4 + 2 * 4)
+    more_bins = lpm.import_hf({**config("whisper-tiny"), "num_mel_bins": 128})
+    assert more_bins.parameters - model.parameters == 3 * 384 * (128 - 80)
+
+
+def test_sound_is_read_up_to_its_positions_and_text_up_to_others() -> None:
+    asked = {"gpu": "h100-sxm-80gb", "engine": "hf-transformers", "batch_size": 64}
+    path = str(FOLDER / "whisper-tiny.json")
+    heard = lpm.estimate(path, input_len=1500, output_len=448, **asked)
+    assert not heard.extrapolated
+    assert heard.prefill_s > lpm.estimate(path, input_len=150, output_len=448, **asked).prefill_s
+    for lengths, words in (
+        ({"input_len": 1501, "output_len": 2}, "input_len is 1501 tokens, but whisper-tiny has 1500 positions"),
+        ({"input_len": 2, "output_len": 449}, "output_len is 449 tokens, but whisper-tiny has 448 positions"),
+    ):
+        with pytest.raises(lpm.InfeasibleError) as caught:
+            lpm.estimate(path, **lengths, **asked).require_feasible()
+        assert str(caught.value) == words
 
 
 def test_layers_described_one_by_one() -> None:

@@ -61,10 +61,25 @@ class LayerGroup(Spec):
         return 1 if self.parallel else sum(block is not None for block in blocks)
 
 
+class AudioInput(Spec):
+    """What an encoder hears: frames of `mel_bins` values, through two convolutions in place of a token table.
+
+    Both have filters of `window` frames; the second one moves by `stride` of them, which makes a token of so many.
+    """
+
+    mel_bins: Count
+    window: Count = 3
+    stride: Count = 2
+    position_rows: Count
+    """Rows of a table of positions, and the most tokens that are heard at once."""
+
+
 class EncoderStack(Spec):
     """The layers of an encoder-decoder that read the input; what is not said here is as in the decoder."""
 
     layers: Annotated[tuple[LayerGroup, ...], Field(min_length=1)]
+    audio: AudioInput | None = None
+    """The sound that it reads; None: it reads tokens."""
     embedding_norm: bool = False
     final_norm: bool = True
     tied_embeddings: bool = True
@@ -135,7 +150,9 @@ class ModelSpec(FileSpec):
     hidden: Count
     vocab: Count
     max_positions: Count | None = None
-    """Longest prompt plus output, or the longest of both where an `encoder` reads the prompt; None: no limit."""
+    """Longest prompt plus output, or the longest of both where an `encoder` reads the prompt; None: no limit.
+
+    What an encoder hears has a limit of its own."""
     position: Position
     position_rows: Count | None = None
     """Rows of a learned position table (None: `max_positions`)."""
@@ -212,6 +229,12 @@ class ModelSpec(FileSpec):
     def encoder_layer_count(self) -> int:
         """Layers of the encoder of an encoder-decoder."""
         return sum(group.count for group in self.encoder.layers) if self.encoder else 0
+
+    @property
+    def source_positions(self) -> int | None:
+        """The most tokens that the encoder of an encoder-decoder reads; None: no limit."""
+        audio = self.encoder.audio if self.encoder else None
+        return audio.position_rows if audio else self.max_positions
 
     @property
     def groups(self) -> tuple[LayerGroup, ...]:

@@ -15,7 +15,7 @@ from ...graph.stack import active_parameters, build, parameters
 from ...specs.base import Assumption
 from ...specs.catalog import load
 from ...specs.engine import EngineSpec
-from ...specs.model import EncoderStack, LayerGroup, LayerInputs, ModelSpec, Position, Prediction, Vision
+from ...specs.model import AudioInput, EncoderStack, LayerGroup, LayerInputs, ModelSpec, Position, Prediction, Vision
 from ...specs.precision import PrecisionSpec
 from .reading import SOUND, TEXT_PARTS, Family, Words, family, family_of_class, words_of
 from .stack import groups
@@ -187,9 +187,16 @@ def _encoder(words: Words) -> EncoderStack | None:
     inner = replace(words, values={**words.values, **own, "layer_count": count, "norms": 2, "encoder_layers": None})
     return EncoderStack(
         layers=groups(inner),
+        audio=_audio(words),
         embedding_norm=words.flag("embedding_norm"),
         final_norm=words.get("final_norm") is not False,
     )
+
+
+def _audio(words: Words) -> AudioInput | None:
+    """The sound that an encoder reads."""
+    bins = words.whole("mel_bins")
+    return None if bins is None else AudioInput(mel_bins=bins, position_rows=words.need("source_positions"))
 
 
 def _prediction(words: Words, stack: tuple[LayerGroup, ...]) -> Prediction | None:
