@@ -162,6 +162,43 @@ def test_sinks_biases_and_gates_are_facts_of_the_family() -> None:
     assert imported("qwen3-next-80b-a3b").layers[1].attention.gate == "value"  # type: ignore[union-attr]
 
 
+def test_turned_layers_of_llama_4_see_their_chunk_and_others_all() -> None:
+    seen = {
+        (group.attention.rotated, group.attention.chunk_tokens): group.count  # type: ignore[union-attr]
+        for group in imported("llama-4-scout").layers
+    }
+    assert seen == {(True, 8192): 36, (False, None): 12}
+
+
+def test_biases_that_the_code_of_a_family_fixes_are_not_those_of_the_config() -> None:
+    """Qwen2's attention, which MiMo's is, has biases of queries, keys and values alone."""
+    data = {**LLAMA, "model_type": "mimo", "architectures": ["MiMoForCausalLM"], "attention_bias": True}
+    attention = lpm.import_hf(data).layers[0].attention
+    assert isinstance(attention, GroupedQueryAttention)
+    assert (attention.qkv_bias, attention.out_bias) == (True, False)
+
+
+@pytest.mark.parametrize("name", ["deepseek-v3", "glm-4.5", "kimi-k2", "kimi-linear-48b-a3b", "minimax-m2"])
+def test_routers_have_the_bias_that_corrects_their_scores(name: str) -> None:
+    assert {g.ffn.router_bias for g in imported(name).layers if isinstance(g.ffn, MoeFfn)} == {True}
+
+
+def test_a_bias_of_routers_can_be_switched_off() -> None:
+    model = lpm.import_hf({**config("minimax-m2"), "use_routing_bias": False})
+    assert not any(group.ffn.router_bias for group in model.layers)  # type: ignore[union-attr]
+
+
+def test_a_list_that_goes_on_says_what_the_predicting_layer_is() -> None:
+    """DeepSeek-V4's last entry: the module that predicts does not compress the past."""
+    ratios = [4, 128, 128, 0]
+    model = lpm.import_hf(
+        {"model_type": "deepseek_v4", "num_hidden_layers": 3, "qk_rope_head_dim": 64, "compress_ratios": ratios}
+    )
+    assert [group.attention.ratio for group in model.layers] == [4, 128]  # type: ignore[union-attr]
+    assert model.prediction is not None
+    assert model.prediction.layers[0].attention.ratio is None  # type: ignore[union-attr]
+
+
 def test_an_encoder_of_images_is_read_from_its_own_config() -> None:
     vision = imported("qwen3-vl-8b").vision
     assert vision is not None

@@ -18,7 +18,7 @@ from ...specs.engine import EngineSpec
 from ...specs.model import AudioInput, EncoderStack, LayerGroup, LayerInputs, ModelSpec, Position, Prediction, Vision
 from ...specs.precision import PrecisionSpec
 from .reading import SOUND, TEXT_PARTS, Family, Words, family, family_of_class, words_of
-from .stack import groups
+from .stack import further, groups
 from .vision import norm_of, vision
 
 WITHOUT_HEAD = re.compile(
@@ -203,7 +203,7 @@ def _prediction(words: Words, stack: tuple[LayerGroup, ...]) -> Prediction | Non
     depth = words.whole("prediction")
     if depth is None or words.get("use_prediction") is False:
         return None
-    return Prediction(depth=depth, layers=(stack[-1].model_copy(update={"count": 1}),))
+    return Prediction(depth=depth, layers=(further(words, stack[-1]),))
 
 
 def _layer_inputs(words: Words) -> LayerInputs | None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from .reading import Words
+from .rotation import is_rotated
 
 KINDS = {
     "full": "full", "full_attention": "full", "attention": "full", "global": "full", "global_attention": "full",
@@ -126,6 +127,8 @@ def _by_rule(words: Words, index: int, count: int) -> str | None:
         return "full" if (index + 1) % every == 0 else other
     since = words.whole("window_from")
     mixer = words.text("mixer") or "window"
+    if mixer == "rotated":
+        return other if is_rotated(words, mixer, index) else "full"
     return "full" if mixer == "window" and since is not None and index < since else mixer
 
 

@@ -10,9 +10,10 @@ from ...specs.attention import CrossAttention
 from ...specs.mixer import Mixer
 from ...specs.model import LayerGroup
 from .feeds import feed_forward
-from .mixers import grouped, is_rotated, mixer
+from .mixers import grouped, mixer
 from .patterns import Layer, layers
 from .reading import Words
+from .rotation import is_rotated
 
 _OF_STACKS = frozenset(
     {"mixer_types", "ffn_types", "moe_freq", "moe_layers", "dense_layers", "attention_layers", "blocks", "taps"}
@@ -38,6 +39,13 @@ def groups(words: Words, crossed: bool = False) -> tuple[LayerGroup, ...]:
     if words.flag("twins"):
         made = [half for group in made for half in _twins(words, group)]
     return tuple(group.model_copy(update={"stored": every}) for group in made) if every else tuple(made)
+
+
+def further(words: Words, last: LayerGroup) -> LayerGroup:
+    """The layer of a module that predicts further tokens: the last one, unless lists go on behind the stack."""
+    count, ratios = words.need("layer_count"), words.items("ratios")
+    own = {} if ratios is None or len(ratios) <= count else {"attention": mixer(words, "full", count)}
+    return last.model_copy(update={"count": 1, **own})
 
 
 def _by_layer(words: Words, count: int) -> list[list[Any]]:
