@@ -13,7 +13,7 @@ from ..ops.collective import AllGather
 from ..ops.dense import Embedding, Linear
 from ..ops.elementwise import Elementwise
 from ..ops.moe import ExpertLinear
-from ..ops.node import Graph, Node, running
+from ..ops.node import NOTHING, Graph, Node, running
 from ..specs.attention import GroupedQueryAttention
 from ..specs.engine import EngineSpec
 from ..specs.model import ActiveCounts, AudioInput, EncoderStack, LayerGroup, ModelSpec, Prediction, Vision
@@ -226,18 +226,22 @@ def _lm_head(parts: Parts) -> Iterator[Node]:
 
 def _layer(parts: Parts, prefix: str, group: LayerGroup) -> Iterator[Node]:
     count, b = float(group.count), parts.precision.activation_bytes
-    stored = None if group.stored is None else group.stored / count
+    stored = None if group.stored is None else float(group.stored)
     held = Live(pair_bytes=(parts.model.position == "relative") * _heads(group) / parts.tp * b)
     for node in _norms_and_residuals(parts, group):
-        kept_count = None if stored is None else stored * count * node.count
+        kept_count = None if stored is None else stored * node.count
         yield replace(node, name=prefix + node.name, count=count * node.count, held=held, stored=kept_count)
     streams = 2.0 if parts.engine.kind == "eager" else 1.0  # callers keep inputs
     beside_bytes = parts.model.hidden * b * streams * parts.token_share
     for node in _blocks(parts, group):
-        beside = Live() if node.name == "attention" else held  # which has the biases among its own tensors
-        kept_count = None if stored is None else stored * count * node.count
-        placed = replace(node, name=prefix + node.name, count=count * node.count, stored=kept_count)
-        yield replace(placed, beside_bytes=beside_bytes, held=beside)
+        yield replace(
+            node,
+            name=prefix + node.name,
+            count=count * node.count,
+            stored=None if stored is None else stored * node.count,
+            beside_bytes=beside_bytes,
+            held=NOTHING if node.name == "attention" else held,  # which has the biases among its own tensors
+        )
     yield from all_reduce(parts, f"{prefix}all_reduce", count * group.residuals)
 
 
