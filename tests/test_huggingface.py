@@ -302,7 +302,18 @@ def test_what_every_config_carries_changes_nothing() -> None:
         ({"xyz_rank": 64}, "field 'xyz_rank' = 64 is not known and may change the arithmetic"),
         ({"router": {"rank": 8}}, "field 'router.rank' = 8 is not known"),
         ({"hidden_size": "4096"}, "hidden_size: is '4096'; must be a whole number"),
-        ({"hidden_size": -1}, "hidden_size is missing"),
+        ({"hidden_size": -1}, "hidden_size: is -1; must be a whole number of at least 1"),
+        (
+            {"hidden_size": 10**30},
+            "hidden_size: is 1000000000000000000000000000000; must be a whole number from 1 to 10",
+        ),
+        ({"hidden_size": 0}, "hidden_size: is 0; must be a whole number of at least 1"),
+        ({"vocab_size": [128256]}, "vocab_size: has 1 values, fewer than the 32 layers"),
+        ({"text_config": [1]}, "text_config: is [1]; must hold fields"),
+        ({"vision_config": 7}, "vision_config: is 7; must hold fields"),
+        ({"quantization_config": "fp8"}, "quantization_config: is 'fp8'; must hold fields"),
+        ({"per_layer_config": {"32": {"intermediate_size": 1}}}, "per_layer_config: names layer '32'; there are 32"),
+        ({"per_layer_config": {"0": 7}}, "per_layer_config: is {'0': 7}; must hold the fields of layers"),
         ({"num_key_value_heads": 5}, "num_key_value_heads: is 5, which does not divide the 32 heads"),
         ({"hidden_act": "snake"}, "hidden_act: is 'snake'; known are"),
         ({"layer_types": ["full_attention"] * 3}, "layer_types: names 3 layers, but num_hidden_layers is 32"),
@@ -336,6 +347,37 @@ def test_unknown_fields_that_are_off_are_ignored() -> None:
 def test_a_file_that_is_no_config(tmp_path: Path, content: str, message: str) -> None:
     path = written(tmp_path, content)
     assert refusal(path).startswith(f"{path}: {message}")
+
+
+@pytest.mark.parametrize("content", [7, None, {}, {"model_type": "llama", 1: 2}, {"architectures": []}])
+def test_what_is_no_config_at_all_is_one_line(content: object) -> None:
+    assert refusal(content).startswith("config.json: ")
+
+
+def test_lists_in_lists_without_end_are_one_line(tmp_path: Path) -> None:
+    assert "is no JSON" in refusal(written(tmp_path, "[" * 100_000))
+
+
+def test_a_byte_order_mark_is_no_part_of_a_config(tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    path.write_bytes(b"\xef\xbb\xbf" + json.dumps(LLAMA).encode())
+    assert lpm.import_hf(path).layers == lpm.import_hf(LLAMA).layers
+
+
+def test_what_lies_beside_a_config_does_not_stand_for_it(tmp_path: Path) -> None:
+    beside = written(tmp_path, {"producer": {}, "quantization": {"quant_algo": "NVFP4"}}, "hf_quant_config.json")
+    assert refusal(beside).endswith("it has neither model_type nor architectures; give the config.json beside it")
+    assert refusal(tmp_path) == f"{tmp_path}: holds no config.json"
+    for path, words in ((beside, "give the config.json beside it"), (tmp_path, "holds no config.json")):
+        with pytest.raises(SpecError) as caught:
+            lpm.estimate(str(path))
+        assert str(caught.value).endswith(words)
+
+
+def test_the_name_of_a_class_is_enough() -> None:
+    data = {key: value for key, value in LLAMA.items() if key != "model_type"}
+    for named in (["LlamaForCausalLM"], "LlamaForCausalLM"):
+        assert lpm.import_hf({**data, "architectures": named}).layers == lpm.import_hf(LLAMA).layers
 
 
 def test_a_missing_file_is_one_line(tmp_path: Path) -> None:

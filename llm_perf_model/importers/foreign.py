@@ -77,9 +77,13 @@ def foreign(kind: type[S], name: str) -> S | None:
 
 
 def located(name: str) -> Path | None:
-    """The file that a path, a folder with a config or the name of a repository stands for; None: there is none."""
+    """The file that a path, a folder with a config or the name of a repository stands for; None: there is none.
+
+    Raises:
+        SpecError: a folder holds no config.
+    """
     path = loading.at_hub(name) if name.startswith(loading.HUB) else Path(name).expanduser()
-    path = path / loading.CONFIG if path.is_dir() else path
+    path = loading.inside(path)
     return path if path.is_file() else None
 
 
@@ -133,6 +137,10 @@ def recognised(path: Path) -> Foreign | None:
         if not all(isinstance(data.get(mark), dict) for mark in aiconfigurator.MARKS):
             raise SpecError(f"{where}: is no system of aiconfigurator, which has gpu and node")
         return _device(where, "a system of aiconfigurator", aiconfigurator.device_of, data)
+    if path.name == loading.BESIDE:
+        raise SpecError(
+            f"{where}: says how weights are stored, not what the model is; give the {loading.CONFIG} beside it"
+        )
     found = _of_llm_analysis(where, _json(path))
     return _of_config(where, path) if found is None and loading.is_config(path) else found
 

@@ -62,8 +62,9 @@ def family_at(config: Mapping[str, Any], where: str) -> Family:
     named, architecture = config.get("model_type"), _class_of(config)
     if named is not None and not isinstance(named, str):
         raise SpecError(f"{where}: model_type: is {named!r}; must be text")
-    if named is None and architecture is None:
-        raise SpecError(f"{where}: is no config of a model: it has neither model_type nor architectures")
+    if not named and architecture is None:
+        beside = "; give the config.json beside it" if "quantization" in config else ""
+        raise SpecError(f"{where}: is no config of a model: it has neither model_type nor architectures{beside}")
     kind = family(named) if named else None
     if architecture is not None and (kind is None or kind.name == "any"):
         kind = family_of_class(architecture) or kind
@@ -77,6 +78,7 @@ def family_at(config: Mapping[str, Any], where: str) -> Family:
 def _class_of(config: Mapping[str, Any]) -> str | None:
     """The class of the model that a config is for."""
     classes = config.get("architectures")
+    classes = [classes] if isinstance(classes, str) else classes
     first = classes[0] if isinstance(classes, list) and classes else None
     return first if isinstance(first, str) else None
 

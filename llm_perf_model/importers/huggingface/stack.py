@@ -50,10 +50,15 @@ def further(words: Words, last: LayerGroup) -> LayerGroup:
 
 def _by_layer(words: Words, count: int) -> list[list[Any]]:
     """Lists with a value for each layer."""
-    lists = (value for word, value in words.values.items() if isinstance(value, list) and word not in _OF_STACKS)
-    return [
-        value for value in lists if len(value) >= count and not any(isinstance(item, list | dict) for item in value)
-    ]
+    found = []
+    for word, value in words.values.items():
+        if not isinstance(value, list) or word in _OF_STACKS or any(isinstance(item, list | dict) for item in value):
+            continue
+        if len(value) >= count:
+            found.append(value)
+        elif value:
+            raise words.fail(word, f"has {len(value)} values, fewer than the {count} layers")
+    return found
 
 
 def _group(words: Words, layer: Layer, indices: list[int], crossed: bool) -> LayerGroup:
