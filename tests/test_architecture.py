@@ -46,7 +46,7 @@ RANKS = {
     "ops": 2,
     "report": 2,
     "graph": 3,
-    "importers": 4,
+    "importers": 5,
     "rates": 3,
     "cost": 3,
     "machine": 4,

@@ -28,6 +28,7 @@ from llm_perf_model.specs.engine import EngineSpec
 from llm_perf_model.specs.ffn import MoeFfn
 from llm_perf_model.specs.mixer import DecayState, DeltaState, HeadState, ShortConvolution
 from llm_perf_model.specs.model import AudioInput, ModelSpec
+from llm_perf_model.specs.network import NetworkSpec
 from llm_perf_model.specs.precision import PrecisionSpec
 
 FOLDER = Path(__file__).parent / "configs"
@@ -47,7 +48,9 @@ def config(name: str) -> dict[str, Any]:
 
 @cache
 def imported(name: str) -> ModelSpec:
-    return lpm.import_hf(FOLDER / f"{name}.json")
+    model = lpm.import_hf(FOLDER / f"{name}.json")
+    assert isinstance(model, ModelSpec)
+    return model
 
 
 def gqa(name: str, group: int = 0) -> GroupedQueryAttention:
@@ -80,7 +83,7 @@ def test_configs_of_many_families_are_stored() -> None:
 
 @pytest.mark.parametrize("row", PUBLISHED, ids=lambda row: row["file"])
 def test_parameters_are_those_published(row: dict[str, str]) -> None:
-    assert imported(row["file"][:-5]).parameters == pytest.approx(float(row["parameters"]), rel=0.01)
+    assert lpm.import_hf(FOLDER / row["file"]).parameters == pytest.approx(float(row["parameters"]), rel=0.01)
 
 
 @pytest.mark.parametrize("row", SPARSE, ids=lambda row: row["file"])
@@ -203,6 +206,36 @@ def test_an_encoder_of_images_is_read_from_its_own_config() -> None:
     vision = imported("qwen3-vl-8b").vision
     assert vision is not None
     assert (vision.hidden, vision.merged, vision.projectors, vision.projector) == (1152, 4, 4, (4608, 4096))
+
+
+@pytest.mark.parametrize(
+    ("data", "parameters"),
+    [
+        ({"model_type": "vit", "architectures": ["ViTModel"]}, 86389248),
+        ({"model_type": "clip_vision_model", "architectures": ["CLIPVisionModel"]}, 87456000),
+        ({"model_type": "clip_vision_model", "architectures": ["CLIPVisionModelWithProjection"]}, 87456000 + 768 * 512),
+        ({"model_type": "siglip_vision_model", "architectures": ["SiglipVisionModel"]}, 92884224 - 768),
+    ],
+)
+def test_an_encoder_of_images_alone_is_a_network(data: dict[str, Any], parameters: int) -> None:
+    """Counts of the libraries' own defaults; the query that pools SigLIP's patches is left out."""
+    network = lpm.import_hf(data)
+    assert isinstance(network, NetworkSpec)
+    assert network.parameters == parameters
+
+
+def test_a_network_of_a_config_is_that_of_the_catalogue() -> None:
+    network, known = lpm.import_hf(FOLDER / "vit-base-16.json"), load(NetworkSpec, "vit-b-16")
+    assert isinstance(network, NetworkSpec)
+    assert (network.layers, network.input) == (known.layers, known.input)
+    path, asked = str(FOLDER / "vit-base-16.json"), {"gpu": "h100-sxm-80gb", "engine": "pytorch-forward"}
+    assert lpm.estimate(path, precision="w16a16", **asked).total_s == lpm.estimate("vit-b-16", **asked).total_s
+
+
+def test_attention_with_a_bias_of_its_results_alone_is_refused() -> None:
+    assert refusal({"model_type": "vit", "qkv_bias": False}) == (
+        "config.json: qkv_bias: is False; an attention with a bias of its results alone is not modelled"
+    )
 
 
 def test_encoders_and_encoder_decoders() -> None:

@@ -164,7 +164,10 @@ def _exact(config: Path) -> PrecisionSpec:
     checkpoint = safetensors.read(config.parent)
     described = loading.is_quantised(config) or not checkpoint.tensors
     base = loading.precision_as_stored(config) if described else None
-    return safetensors.precision_as_stored(checkpoint, loading.import_hf(config), base)
+    model = loading.import_hf(config)
+    if not isinstance(model, ModelSpec):
+        return base or loading.precision_as_stored(config)
+    return safetensors.precision_as_stored(checkpoint, model, base)
 
 
 def _of_llm_analysis(where: str, data: Mapping[str, Any]) -> Foreign | None:

@@ -11,6 +11,7 @@ from typing import Any, Final
 from ...errors import RequestError, SpecError
 from ...specs.catalog import load
 from ...specs.model import ModelSpec
+from ...specs.network import NetworkSpec
 from ...specs.precision import PrecisionSpec
 from ...specs.quantities import shortened
 from .model import model_of
@@ -25,8 +26,10 @@ HUB: Final = "hf:"
 """What the name of a repository starts with where a name of the catalogue could stand."""
 
 
-def import_hf(source: str | Path | Mapping[str, Any], name: str | None = None) -> ModelSpec:
+def import_hf(source: str | Path | Mapping[str, Any], name: str | None = None) -> ModelSpec | NetworkSpec:
     """The model that a Hugging Face `config.json` describes, its weights counted.
+
+    An encoder of images that stands alone (ViT, DINOv2, those of CLIP and SigLIP) is a network.
 
     Args:
         source: a `config.json`, a folder that holds one, its content, or `hf:` and the name of a repository.

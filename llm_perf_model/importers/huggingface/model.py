@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import cache
 from typing import Any
 
 from pydantic import ValidationError
@@ -13,10 +12,10 @@ from pydantic import ValidationError
 from ...errors import SpecError
 from ...graph.stack import active_parameters, build, parameters
 from ...specs.base import Assumption
-from ...specs.catalog import load
-from ...specs.engine import EngineSpec
 from ...specs.model import AudioInput, EncoderStack, LayerGroup, LayerInputs, ModelSpec, Position, Prediction, Vision
-from ...specs.precision import PrecisionSpec
+from ...specs.network import NetworkSpec
+from .counting import plain
+from .network import network_of
 from .reading import SOUND, TEXT_PARTS, Family, Words, family, family_of_class, words_of
 from .stack import further, groups
 from .vision import norm_of, vision
@@ -33,9 +32,21 @@ POSITIONS: dict[str, Position] = {
 }  # fmt: skip
 
 
-def model_of(config: Mapping[str, Any], name: str, title: str, where: str) -> ModelSpec:
-    """The model that a config describes, with its parameters counted."""
+def model_of(config: Mapping[str, Any], name: str, title: str, where: str) -> ModelSpec | NetworkSpec:
+    """The model that a config describes, or the network of an encoder of images alone, with its parameters counted."""
     kind = family_at(config, where)
+    try:
+        if "alone" in kind.defaults:
+            return network_of(words_of(config, kind, where), config, _class_of(config) or "", name, title)
+        return counted(_model(config, kind, name, title, where))
+    except ValidationError as error:
+        problem = error.errors()[0]
+        field = ".".join(str(part) for part in problem["loc"])
+        raise SpecError(f"{where}: {field}: {problem['msg'].removeprefix('Value error, ')}") from None
+
+
+def _model(config: Mapping[str, Any], kind: Family, name: str, title: str, where: str) -> ModelSpec:
+    """The model that a config describes, whose weights are yet to count."""
     inner = next((config[part] for part in TEXT_PARTS if isinstance(config.get(part), dict)), None)
     while inner is not None and isinstance(inner.get("text_config"), dict):
         inner = inner["text_config"]
@@ -48,13 +59,7 @@ def model_of(config: Mapping[str, Any], name: str, title: str, where: str) -> Mo
         text = words_of(inner, _inside(inner, kind, where), f"{where}: text_config")
         if "tied" in outer.names:
             text = replace(text, values={**text.values, "tied": outer.get("tied")})
-    try:
-        model = _spec(text, name, title, _head(config, text, kind), _seen(config, kind, text, outer, where))
-    except ValidationError as error:
-        problem = error.errors()[0]
-        field = ".".join(str(part) for part in problem["loc"])
-        raise SpecError(f"{where}: {field}: {problem['msg'].removeprefix('Value error, ')}") from None
-    return counted(model)
+    return _spec(text, name, title, _head(config, text, kind), _seen(config, kind, text, outer, where))
 
 
 def family_at(config: Mapping[str, Any], where: str) -> Family:
@@ -215,13 +220,7 @@ def _layer_inputs(words: Words) -> LayerInputs | None:
 
 def counted(model: ModelSpec) -> ModelSpec:
     """The model with the weights of its operators counted."""
-    engine, precision = _plain()
+    engine, precision = plain()
     graph = build(model.model_copy(update={"prediction": None}), engine, precision, tp=1)
     total, active = parameters(graph), active_parameters(graph)
     return model.model_copy(update={"parameters": total, "active_parameters": active})
-
-
-@cache
-def _plain() -> tuple[EngineSpec, PrecisionSpec]:
-    """An engine and a precision to build operators with, which do not change how many weights they have."""
-    return load(EngineSpec, "generic-fused"), load(PrecisionSpec, "w16a16")

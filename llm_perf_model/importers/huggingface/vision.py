@@ -6,8 +6,12 @@ import math
 
 from ...specs.attention import GroupedQueryAttention
 from ...specs.model import LayerGroup, Norm, Vision
+from ...specs.quantities import shortened
 from .feeds import feed_forward
 from .reading import Words
+
+MOST_PIXELS = 100_000
+"""The longest side of an image that is taken for one."""
 
 
 def vision(words: Words, text_hidden: int, outer: Words) -> Vision:
@@ -74,11 +78,16 @@ def _rows(words: Words) -> int | None:
     rows = words.whole("image_rows")
     if rows is not None:
         return rows * (words.whole("row_tables") or 1)
+    return int(math.prod(side // _patch(words) for side in sides_of(words)))
+
+
+def sides_of(words: Words) -> list[int]:
+    """Height and width of the largest image in pixels."""
     sides = words.get("image_size")
     sides = sides if isinstance(sides, list) else [sides, sides]
-    if not all(isinstance(side, int) for side in sides):
-        raise words.fail("image_size", f"is {sides!r}; must be a whole number")
-    return int(math.prod(side // _patch(words) for side in sides))
+    if len(sides) != 2 or not all(type(side) is int and 1 <= side <= MOST_PIXELS for side in sides):
+        raise words.fail("image_size", f"is {shortened(sides)}; must be a whole number from 1 to {MOST_PIXELS}")
+    return sides
 
 
 def _projector(words: Words, outer: Words, hidden: int, merge: int, text_hidden: int) -> tuple[int, ...]:
