@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -97,7 +97,7 @@ class Capacity:
             "pool": pool | {"block_tokens": e.case.engine.block_tokens},
             "fits": plain(self.fits),
             "frontier": frontier,
-            "what_fits": asdict(self.what_fits) | {"devices": self.what_fits.devices},
+            "what_fits": self.what_fits.to_dict() | {"devices": self.what_fits.devices},
         }
 
     def report(self) -> Report:

@@ -141,7 +141,16 @@ def step_s(node: Node, batch: Batch, cost: Cost, m: Machine) -> Step:
     compute_s, memory_s = cost.flops / rate.flops_per_s, cost.hbm_bytes / rate.hbm_bytes_per_s
     start_s: Num = 0.0 if node.kind in EXCHANGES else node.kernels * m.kernel_start_s
     op, batch = node.op.kernel(batch)
-    match op:
+    match op:  # the most frequent first: a class that does not match costs a look-up
+        case Linear() | LatentProducts() if node.kind in m.blocks:
+            blocks, product = m.blocks[node.kind], op.product(batch)
+            compute_s, memory_s = product_s(product, blocks, m.sms), operands_s(cost, memory_s, m.passes)
+            busy_s = maximum(compute_s, memory_s) if op.grows else hypot(compute_s, memory_s)
+            return Step(compute_s, memory_s, busy_s, start_s + begun_s(product, blocks))
+        case Elementwise() if m.passes is not None:
+            memory_s = cached_s(cost.hbm_bytes, memory_s, m.passes)
+            compute_s = maximum(compute_s, rows_s(op, batch, m.passes, m.sms))
+            return Step(compute_s, memory_s, hypot(compute_s, memory_s), start_s)
         case FusedAttention() | LatentScores() if m.attention is not None:
             compute_s, wave_s = attention_s(op, batch, m.attention, m.sms)
             start_s = start_s + wave_s
@@ -149,11 +158,6 @@ def step_s(node: Node, batch: Batch, cost: Cost, m: Machine) -> Step:
             memory_s = memory_s * maximum(1.0, m.attention_blocks / op.blocks(batch))
         case Convolution() | Recurrence() if m.convolution is not None and node.kind == op.kind:
             return _layer_step_s(op, batch, cost, m)
-        case Linear() | LatentProducts() if node.kind in m.blocks:
-            blocks, product = m.blocks[node.kind], op.product(batch)
-            compute_s, memory_s = product_s(product, blocks, m.sms), operands_s(cost, memory_s, m.passes)
-            busy_s = maximum(compute_s, memory_s) if op.grows else hypot(compute_s, memory_s)
-            return Step(compute_s, memory_s, busy_s, start_s + begun_s(product, blocks))
         case Convolution():
             memory_s, start_s = operands_s(cost, memory_s, m.passes), start_s + _grouped_s(op, batch, m)
         case ExpertLinear() if m.experts is not None:
@@ -161,10 +165,6 @@ def step_s(node: Node, batch: Batch, cost: Cost, m: Machine) -> Step:
             return Step(compute_s, memory_s, hypot(compute_s, memory_s), start_s)
         case Embedding() if m.passes is not None:
             compute_s = batch.tokens * op.hidden / m.passes.gathered_values_per_s
-            return Step(compute_s, memory_s, hypot(compute_s, memory_s), start_s)
-        case Elementwise() if m.passes is not None:
-            memory_s = cached_s(cost.hbm_bytes, memory_s, m.passes)
-            compute_s = maximum(compute_s, rows_s(op, batch, m.passes, m.sms))
             return Step(compute_s, memory_s, hypot(compute_s, memory_s), start_s)
     return Step(compute_s, memory_s, maximum(compute_s, memory_s), start_s)
 

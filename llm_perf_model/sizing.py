@@ -63,6 +63,10 @@ class Alternatives:
         staged = None if self.tp_and_pp is None else self.tp_and_pp[0] * self.tp_and_pp[1]
         return min((n for n in (self.tp, self.layer_split, staged, self.ep) if n is not None), default=None)
 
+    def to_dict(self) -> dict[str, Any]:
+        """The same as data."""
+        return asdict(self) | {"tp_and_pp": self.tp_and_pp and list(self.tp_and_pp)}
+
     def text(self) -> str:
         """What fits, in words."""
         changes = {"a batch of": self.batch_size, "prompts of": self.input_len}
@@ -204,7 +208,7 @@ def detail(case: Case, point: Point) -> dict[str, Any]:
         name: float(getattr(m, name)) for name in ("peak_bytes", "limit_bytes", "capacity_bytes", "shortfall_bytes")
     }
     workload = {name: int(value) for name, value in asdict(point).items()}
-    return where | workload | {"fits": bool(m.fits), "moment": str(m.moment)} | sizes | {"what_fits": asdict(found)}
+    return where | workload | {"fits": bool(m.fits), "moment": str(m.moment)} | sizes | {"what_fits": found.to_dict()}
 
 
 def _message(case: Case, point: Point) -> str:

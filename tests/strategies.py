@@ -146,7 +146,9 @@ _OP_FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "experts_per_token": wholes(1, 8),
     "nodes": st.sampled_from((1.0, 2.0)),
     "slices": st.sampled_from((1.0, 2.0)),
-    "router": st.builds(Router, wholes(8, 96), wholes(1, 8), st.sampled_from((2.0, 4.0, 8.0))),
+    "router": st.builds(
+        Router, wholes(8, 96), wholes(1, 8), st.sampled_from((2.0, 4.0, 8.0)), st.sampled_from((1.0, 1.5))
+    ),
 }
 _OWN_FIELDS: dict[tuple[str, str], st.SearchStrategy[Any]] = {
     ("SourceAttention", "inner"): st.deferred(
@@ -652,6 +654,25 @@ def cases(draw: st.DrawFn, hosted: bool | None = None) -> Case:
     layout = LayoutSpec(tp=tp, dp=draw(st.integers(1, 3)), layer_split=layer_split)
     gpu = draw(gpus())
     return make_case(model, gpu, draw(engines(hosted)), draw(precisions_on(gpu)), layout)
+
+
+PLAIN_FIELDS = {
+    ModelSpec: {"vision", "layer_inputs", "embedding_width", "residual_streams"},
+    LayerGroup: {"beside_attention", "stored"},
+    GroupedQueryAttention: {"value_dim", "gate", "sinks", "values_are_keys", "borrowed", "indexer"},
+    MoeFfn: {"gated", "bias", "router_bias", "latent", "shared_gate"},
+}
+"""Class of specs -> fields that a model has none of where `spec_parameters` counts it."""
+
+
+def is_plain(model: ModelSpec) -> bool:
+    """Whether attention and feed-forwards of a model are of the kinds that are counted from the description alone."""
+    blocks = [block for group in model.groups for block in (group.attention, group.ffn)]
+    if not all(isinstance(b, GroupedQueryAttention | PlainFfn | GatedFfn | MoeFfn) for b in blocks):
+        return False
+    whole = any(getattr(block, "qk_norm", False) == "whole" for block in blocks)
+    specs = [model, *model.groups, *blocks]
+    return not whole and not any(spec.model_fields_set & PLAIN_FIELDS.get(type(spec), set()) for spec in specs)
 
 
 def spec_parameters(model: ModelSpec) -> int:

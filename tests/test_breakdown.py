@@ -129,7 +129,8 @@ def test_records_of_arrays_are_lists_and_shares_their_mean(by: str) -> None:
 
 
 def test_a_line_has_the_fields_of_the_totals() -> None:
-    """Whatever time the totals know, a line shows: starts and overhead are the host's, bubbles the link's."""
+    """Whatever time the totals know, a line shows: starts and overhead are the host's, the rest the link's."""
     e = lpm.estimate("gpt2-small")
-    named = {field.name for field in fields(e.prefill.totals)} - {"start_s", "overhead_s", "bubble_s"}
+    merged = {"start_s", "overhead_s", "bubble_s", "stream_s", "streamed_bytes"}
+    named = {field.name for field in fields(e.prefill.totals)} - merged
     assert named <= set(Line._fields)

@@ -170,12 +170,10 @@ def test_a_shared_expert_is_split_evenly_too() -> None:
 
 @given(st.sampled_from(lpm.models()), st.sampled_from((2, 3, 4, 5, 6, 7, 8)))
 def test_a_split_runs_exactly_if_heads_widths_and_key_heads_divide(name: str, tp: int) -> None:
-    divides = all(
-        g.attention.heads % tp == 0
-        and g.ffn.intermediate % tp == 0
-        and (g.attention.kv_heads % tp == 0 or tp % g.attention.kv_heads == 0)
-        for g in load(ModelSpec, name).layers
-    )
+    blocks = [block for group in load(ModelSpec, name).groups for block in group.blocks]
+    shared = [count for block in blocks for count in block.shared.values()]
+    copied = [count for block in blocks for count in getattr(block, "copied", {}).values()]
+    divides = all(n % tp == 0 for n in shared) and all(n % tp == 0 or tp % n == 0 for n in copied)
     if divides:
         assert case_of(name, "a100-sxm-40gb", tp).layout.tp == tp
     else:

@@ -168,7 +168,7 @@ def test_a_model_may_be_given_by_position(run: Run) -> None:
 
 def test_defaults_of_the_flags_are_those_of_a_request() -> None:
     for name, parameter in inspect.signature(infer).parameters.items():
-        if name in Request.model_fields and name not in {"model", "input_len", "output_len"}:
+        if name in Request.model_fields and name not in {"model", "precision", "input_len", "output_len"}:
             assert parameter.default == Request.model_fields[name].default
     for command in (infer, memory):
         assert "(default: 32; an encoder: 1)" in str(command.__doc__)
@@ -248,7 +248,7 @@ def test_memory_echoes_every_flag(run: Run) -> None:
     request = json.loads(run(*MEMORY, "--format", "json").out)["request"]
     flags = inspect.signature(memory).parameters.keys() - {"format", "output"}
     assert flags <= request.keys()
-    for name in flags - {"model", "input_len", "output_len"}:
+    for name in flags - {"model", "precision", "input_len", "output_len"}:
         assert inspect.signature(memory).parameters[name].default == Request.model_fields[name].default
 
 
@@ -790,7 +790,7 @@ def _file(tmp_path: Path, change: Callable[[dict[str, Any]], object]) -> str:
 def test_broken_json(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "card.json"
     path.write_text("{", encoding="utf-8")
-    _assert_refused(run(*INFER, "--gpu", str(path)), f"{path}: 1 problem", "JSON", lines=2)
+    _assert_refused(run(*INFER, "--gpu", str(path)), f"{path}: is no GPU file", "JSON")
 
 
 def test_missing_field(run: Run, tmp_path: Path) -> None:
@@ -902,8 +902,8 @@ def test_process_survives_a_reader_that_leaves() -> None:
 
 
 def test_a_first_letter_stands_for_the_only_flag_that_it_starts(run: Run) -> None:
-    assert run("infer", "-m", "test-13b", "-g=a100-sxm-80gb") == run(*INFER, "--gpu", "a100-sxm-80gb")
-    assert run(*INFER, "-d", "1").code == 0  # one flag starts with d: --dp
-    assert run(*MEMORY, "-t", "1") == run(*MEMORY, "--tp", "1")
+    assert run("infer", "test-13b", "-g=a100-sxm-80gb") == run(*INFER, "--gpu", "a100-sxm-80gb")
+    assert run(*INFER, "-k", "fp8").code == 0  # one flag starts with k: --kv_dtype
+    assert run(*MEMORY, "-k", "fp8") == run(*MEMORY, "--kv_dtype", "fp8")
     _assert_refused(run(*INFER, "-t", "1"), "unknown flag '-t' of infer", code=2)  # --tp or --tariff
     _assert_refused(run(*INFER, "-e", "ideal"), "unknown flag '-e' of infer", code=2)  # --engine or --ep

@@ -28,7 +28,7 @@ from .strategies import machines, powers, wholes
 RANKS = st.integers(2, 16).map(float)
 RING = Exchange(bytes_per_s=100.0, start_s=2.0, hop_s=3.0, chunk_s=0.0)
 JOINED = OneKernel(bytes_per_s=100.0, start_s=1.0, rank_s=0.5, barrier_s=4.0, max_bytes=4096.0)
-BARE = Machine({}, *[0.0] * 6, exchange=RING)
+BARE = Machine({}, *[0.0] * 5, exchange=RING)
 
 
 def reduced(payload_bytes: float, ranks: float) -> Cost:

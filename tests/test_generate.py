@@ -101,7 +101,7 @@ def balanced(flops_per_byte: float, dispatch_s: float = 0.0, kind: Kind = "atten
     """A machine whose attention turns from memory- to compute-bound at that intensity."""
     rates: dict[Kind, Rate] = {each: Rate(1e12, 1e11) for each in get_args(Kind)}
     rates[kind] = Rate(1e10, 1e10 / flops_per_byte)
-    return Machine(rates, 0.0, 0.0, dispatch_s, 0.0, 1e12, 1e11)
+    return Machine(rates, 0.0, dispatch_s, 0.0, 1e12, 1e11)
 
 
 def attention_compute_bound(m: Machine, graph: Graph, w: Lengths) -> list[bool]:

@@ -297,7 +297,7 @@ RANKS = st.sampled_from((2.0, 4.0, 8.0))
 def test_rings_of_rings_are_never_slower_than_flat_ones(
     inside: float, nodes: float, payload: float, fast: float, slow: float, hop_s: float, network_hop_s: float
 ) -> None:
-    m = Machine({}, *[0.0] * 6, exchange=Exchange(fast, hop_s, hop_s, hop_s))
+    m = Machine({}, *[0.0] * 5, exchange=Exchange(fast, hop_s, hop_s, hop_s))
     m = replace(m, network=Exchange(slow, network_hop_s, network_hop_s, 0.0))
     batch = Batch.uniform(1.0, 1.0, 0.0)
     for op in (AllReduce, AllGather):
@@ -315,12 +315,12 @@ def test_a_ring_of_rings_by_hand() -> None:
     cost = AllReduce(400.0, 4.0, 1.0, nodes=2.0).cost(Batch.uniform(1.0, 1.0, 0.0))
     assert (cost.comm_bytes, cost.comm_steps, cost.network_bytes, cost.network_steps) == (400.0, 2.0, 200.0, 2.0)
     assert cost.sent_bytes == 600.0
-    m = replace(Machine({}, *[0.0] * 6, exchange=Exchange(100.0, 1.0, 1.0, 0.0)), network=Exchange(10.0, 5.0, 2.0, 0.0))
+    m = replace(Machine({}, *[0.0] * 5, exchange=Exchange(100.0, 1.0, 1.0, 0.0)), network=Exchange(10.0, 5.0, 2.0, 0.0))
     assert exchange_s("all_reduce", cost, m) == (1 + 2 + 4) + (5 + 4 + 20)
 
 
 def test_all_to_all_uses_both_links_at_once() -> None:
-    m = replace(Machine({}, *[0.0] * 6, exchange=Exchange(100.0, 1.0, 1.0, 0.0)), network=Exchange(10.0, 5.0, 2.0, 0.0))
+    m = replace(Machine({}, *[0.0] * 5, exchange=Exchange(100.0, 1.0, 1.0, 0.0)), network=Exchange(10.0, 5.0, 2.0, 0.0))
     cost = AllToAll(100.0, 4.0, 2.0, Router(8.0, 2.0, 4.0, 1.0), nodes=2.0).cost(Batch.uniform(7.0, 1.0, 0.0))
     assert exchange_s("all_to_all", cost, m) == pytest.approx(max(1 + 1 + 13.0, 5 + 2 + 110.0), rel=1e-12)
 

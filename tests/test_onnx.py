@@ -36,7 +36,7 @@ from .test_networks import (
     residual,
 )
 
-NAMES = names(lpm.NetworkSpec)
+NAMES = [name for name in names(lpm.NetworkSpec) if not name.startswith("swin")]  # windows have no one form in ONNX
 FILES = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
 
 

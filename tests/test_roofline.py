@@ -284,7 +284,7 @@ def test_a_single_row_takes_the_time_of_its_weights(m: Machine) -> None:
 
 
 def test_totals_of_no_run_are_zero() -> None:
-    empty = totals((), Machine({}, *[0.0] * 6), [])
+    empty = totals((), Machine({}, *[0.0] * 5), [])
     assert empty == Totals(*[0.0] * len(asdict(empty)))
 
 
@@ -299,7 +299,7 @@ def test_positive_sum_of_a_level_line_of_any_height(value: float) -> None:
 def test_too_few_blocks_leave_multiprocessors_idle() -> None:
     """Below as many blocks as multiprocessors the time is that of one block, above it is that of the bytes."""
     rates: dict[Kind, Rate] = {"attention": Rate(1e18, 1e12)}
-    split = replace(Machine(rates, *[0.0] * 6), sms=64.0)
+    split = replace(Machine(rates, *[0.0] * 5), sms=64.0)
     whole = replace(split, attention_blocks=64.0)
 
     def memory_s(m: Machine, seqs: float, attention: type[Any] = MaterialisedAttention) -> float:

@@ -781,15 +781,23 @@ def test_all_problems_across_fields_are_reported_at_once() -> None:
 @pytest.mark.parametrize("text", [b"", b"{", b'{"name": "x",}', b"\xff\xfe", b"nul"])
 @KINDS
 def test_broken_json_is_one_problem_that_names_the_file(kind: type[FileSpec], text: bytes) -> None:
-    with pytest.raises(SpecError, match=f"^{WHERE}: 1 problem in this {FOLDERS[kind][0]} file\n  "):
+    with pytest.raises(SpecError, match=f"^{WHERE}: is no {FOLDERS[kind][0]} file: .*JSON"):
         parse(kind, text, WHERE)
 
 
 @pytest.mark.parametrize("text", [b"[]", b"[1, 2]", b"3", b'"name"', b"null", b"true"])
 @KINDS
 def test_json_that_is_no_object_is_refused(kind: type[FileSpec], text: bytes) -> None:
-    with pytest.raises(SpecError, match=f"^{WHERE}: 1 problem in this .* file\n  .*object"):
+    with pytest.raises(SpecError, match=f"^{WHERE}: is no .* file: it holds no object$"):
         parse(kind, text, WHERE)
+
+
+@pytest.mark.parametrize("data", [{"foo": 1}, {"name": "x", "version": "1.0"}])
+def test_a_file_of_something_else_is_refused_in_one_line(data: Data) -> None:
+    with pytest.raises(SpecError) as caught:
+        parse(ModelSpec, json.dumps(data).encode(), WHERE)
+    needed = "title, hidden, vocab, position, norm, tied_embeddings, layers, parameters"
+    assert str(caught.value).endswith(f": is no model file: it lacks {'' if 'name' in data else 'name, '}{needed}")
 
 
 @pytest.mark.parametrize("part", [{"tp": 0}, {"tp": 1.5}, {"tp": "2"}, {"dp": -1}, {"tq": 2}])

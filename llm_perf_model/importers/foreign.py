@@ -18,6 +18,7 @@ from ..specs.precision import PrecisionSpec
 from . import aiconfigurator, llm_analysis, safetensors
 from .devices import Device, gpu_of, link_of
 from .huggingface import loading
+from .paths import at_home
 
 S = TypeVar("S", bound=FileSpec)
 
@@ -82,7 +83,7 @@ def located(name: str) -> Path | None:
     Raises:
         SpecError: a folder holds no config.
     """
-    path = loading.at_hub(name) if name.startswith(loading.HUB) else Path(name).expanduser()
+    path = loading.at_hub(name) if name.startswith(loading.HUB) else at_home(name)
     path = loading.inside(path)
     return path if path.is_file() else None
 

@@ -19,6 +19,7 @@ from ..specs.catalog import load
 from ..specs.model import ModelSpec
 from ..specs.precision import PrecisionSpec
 from .counted import PARTS, Held, Part, as_stored, weights_of
+from .paths import at_home
 from .stated import slug
 
 INDEX_ENDING: Final = ".safetensors.index.json"
@@ -96,7 +97,7 @@ def read(path: str | Path) -> Checkpoint:
     Raises:
         SpecError: a file is missing, cut off, or none of the format.
     """
-    where = Path(path).expanduser()
+    where = at_home(path)
     if where.is_dir():
         index = next(iter(sorted(where.glob(f"*{INDEX_ENDING}"))), None)
         files = sorted(where.glob(f"*{ENDING}"))

@@ -84,4 +84,5 @@ class ExpertLinear(AbstractOp):
 
     @property
     def live(self) -> Live:
-        return Live(self.experts_per_token / self.ranks * (self.d_in + self.d_out) * self.activation_bytes)
+        rows = self.experts_per_token / self.ranks * max(self.imbalance, 1.0)
+        return Live(rows * (self.d_in + self.d_out) * self.activation_bytes)

@@ -185,9 +185,23 @@ def _unknown(kind: type[FileSpec], name: str, index: dict[str, str]) -> str:
     return f"unknown {word} '{_cut(name)}': {hint} {everything}, or give a path to a JSON file"
 
 
+FEWEST_FIELDS = 1
+"""Required fields in a file that is of another kind altogether."""
+
+
 def _report(kind: type[FileSpec], error: ValidationError, where: str) -> str:
     lines = []
     problems = error.errors()
+    if problems[0]["type"] == "json_invalid":
+        return f"{where}: is no {FOLDERS[kind][0]} file: {problems[0]['msg']}"
+    if problems[0]["type"] == "model_type":
+        return f"{where}: is no {FOLDERS[kind][0]} file: it holds no object"
+    needed = [name for name, field in kind.model_fields.items() if field.is_required()]
+    missing = {problem["loc"][0] for problem in problems if problem["type"] == "missing" and len(problem["loc"]) == 1}
+    if len(needed) - len(missing) <= FEWEST_FIELDS < len(needed):
+        return (
+            f"{where}: is no {FOLDERS[kind][0]} file: it lacks {', '.join(name for name in needed if name in missing)}"
+        )
     for problem in problems:
         if problem["type"] == "too_short" and any(_is_inside(other["loc"], problem["loc"]) for other in problems):
             continue  # it is short because the items inside it are wrong

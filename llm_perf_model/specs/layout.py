@@ -76,7 +76,10 @@ class LayoutSpec(Spec):
         return -(-layers // self.stages) / layers
 
     def kept_sequences(self, batch_size: Num) -> Num:
-        """Sequences whose cache the fullest rank of a stage keeps; parts of sequences where `cp` ranks share them."""
+        """Sequences whose cache the fullest rank of a stage keeps.
+
+        Parts of sequences where `cp` ranks share them.
+        """
         return ceil(batch_size / self.attention_dp) / self.cp
 
     def parts(self, batch_size: Num) -> Num:

@@ -14,6 +14,7 @@ from ...specs.model import ModelSpec
 from ...specs.network import NetworkSpec
 from ...specs.precision import PrecisionSpec
 from ...specs.quantities import shortened
+from ..paths import at_home
 from .model import model_of
 from .quantization import QUANTISED, plain_of, stored_as
 
@@ -46,7 +47,7 @@ def import_hf(source: str | Path | Mapping[str, Any], name: str | None = None) -
     if isinstance(source, Mapping):
         title = str(source.get("_name_or_path") or source.get("model_type") or "model")
         return model_of(source, _plain(name or title), title, CONFIG)
-    path = at_hub(str(source)) if str(source).startswith(HUB) else Path(source).expanduser()
+    path = at_hub(str(source)) if str(source).startswith(HUB) else at_home(source)
     path = inside(path)
     title = _title(path)
     return model_of(_read(path), _plain(name or title), title, str(path))
