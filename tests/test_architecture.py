@@ -409,7 +409,7 @@ parameters parts pass_sequences passes past patch patches position_buckets posit
 prefill_tp projector projectors pue q_rank query_rows ranks replica_ranks requests residual_streams residuals rope_dim
 rows samples scalar score_rows seen seqs shape shapes share shared shared_intermediate sharers side_rows sizes slices
 sms softmax_tensors source source_positions speedup splits stage_nodes stage_ranks stages state step_rank steps stored
-stride tensors text_columns tiles token_share token_types tokens_per_expert tokens_per_step touches tp tp_and_pp
+stride tapped tensors text_columns tiles token_share token_types tokens_per_expert tokens_per_step touches tp tp_and_pp
 tp_nodes tuned_shapes updates value value_dim value_heads values visited visited_share visits vocab weights width window
 working_ranks worst
 """

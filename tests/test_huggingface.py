@@ -238,6 +238,23 @@ def test_attention_with_a_bias_of_its_results_alone_is_refused() -> None:
     )
 
 
+def test_text_passes_by_the_layers_that_attend_to_images() -> None:
+    """Llama 3.2 Vision runs text as Llama 3.1 does, beside weights that it keeps for images."""
+    asked = {"gpu": "h100-sxm-80gb", "engine": "vllm", "precision": "bf16"}
+    sees, reads = (
+        lpm.estimate(str(FOLDER / f"{name}.json"), **asked) for name in ("llama-3.2-11b-vision", "llama-3.1-8b")
+    )
+    assert [group.count for group in imported("llama-3.2-11b-vision").crossed_layers] == [8]
+    assert sees.total_s == reads.total_s
+    assert sees.memory.kv_cache_bytes <= reads.memory.kv_cache_bytes
+    assert sees.memory.weights_bytes - reads.memory.weights_bytes == pytest.approx(2 * (10.67e9 - 8.03e9), rel=1e-3)
+    with pytest.raises(lpm.InfeasibleError) as caught:
+        lpm.estimate(str(FOLDER / "llama-3.2-11b-vision.json"), images=1, input_len=8000, **asked)
+    assert str(caught.value) == (
+        "images: llama-3.2-11b-vision attends to them in layers of their own, which is not modelled"
+    )
+
+
 def test_encoders_and_encoder_decoders() -> None:
     bert, t5 = imported("bert-base"), imported("t5-small")
     assert (bert.causal, bert.head, bert.token_types) == (False, "pooler", 2)

@@ -136,7 +136,9 @@ def _stack(parts: Parts, audio: AudioInput | None = None) -> Iterator[Node]:
         yield _position_bias(parts, float(model.position_buckets), _heads(model.layers[0]) / parts.tp)
     for index, group in enumerate(model.layers):
         prefix = "" if len(model.layers) == 1 else f"layers{index}."
-        yield from _layer(parts, prefix, group)
+        crossed = model.encoder is None and group.cross_attention is not None
+        for node in _layer(parts, prefix, group):
+            yield replace(node, runs="crossed") if crossed else node
     if model.residual_streams is not None:
         yield from joined_streams(parts, model.residual_streams)
     if model.final_norm:

@@ -41,7 +41,7 @@ def projection(parts: Parts, spec: Vision) -> Iterator[Node]:
         yield parts.norm_node("final_norm", 1.0)
     if spec.merged_norm:
         yield parts.norm_node("merged_norm", float(spec.projectors))
-    joined, tokens = float(spec.hidden * (1 if spec.pooled else spec.merged)), 1.0 / spec.merged
+    joined, tokens = float(spec.hidden * (1 + spec.tapped) * (1 if spec.pooled else spec.merged)), 1.0 / spec.merged
     widths = [joined, *(float(width) for width in spec.projector)]
     for index, (d_in, d_out) in enumerate(pairwise(widths)):
         if index:

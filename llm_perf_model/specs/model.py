@@ -28,7 +28,9 @@ class LayerGroup(Spec):
     beside_attention: Mixer | None = None
     """A second mixer that reads the same input; what both make is added."""
     cross_attention: CrossAttention | None = None
-    """Attention over the output of an encoder, between attention and feed-forward."""
+    """Attention over the output of an encoder, between attention and feed-forward.
+
+    Where that is one of images, the layer runs for prompts with images alone."""
     ffn: Ffn | None = None
     parallel: bool = False
     """Attention and feed-forward read the same input and are added once."""
@@ -119,6 +121,8 @@ class Vision(Spec):
     final_norm: bool = True
     layers: Annotated[tuple[LayerGroup, ...], Field(min_length=1)]
     merged: Count = 1
+    tapped: Annotated[int, Field(ge=0, le=100)] = 0
+    """Layers whose results lie beside those of the last one."""
     pooled: bool = False
     """Whether they are joined by their mean, not end to end."""
     merged_norm: bool = False
@@ -208,7 +212,7 @@ class ModelSpec(FileSpec):
     def _stack_problems(self) -> Iterator[tuple[str, str]]:
         crossed = [group.cross_attention is not None for group in self.layers]
         if self.encoder is None:
-            if any(crossed):
+            if any(crossed) and self.vision is None:
                 yield "layers", "cross_attention has nothing to attend to without an encoder"
             return
         if not all(crossed):
@@ -224,6 +228,11 @@ class ModelSpec(FileSpec):
     def layer_count(self) -> int:
         """Layers of all groups; of the decoder, where there is an encoder too."""
         return sum(group.count for group in self.layers)
+
+    @property
+    def crossed_layers(self) -> tuple[LayerGroup, ...]:
+        """Groups that attend to images, and run where there are some alone."""
+        return () if self.encoder else tuple(group for group in self.layers if group.cross_attention is not None)
 
     @property
     def encoder_layer_count(self) -> int:

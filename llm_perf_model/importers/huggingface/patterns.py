@@ -79,6 +79,8 @@ def _mixers(words: Words, count: int) -> list[str | None]:
     limit = words.whole("max_positions")
     if window is None or (limit is not None and window >= limit):
         kinds = ["full" if kind == "window" else kind for kind in kinds]
+    crossed = words.items("crossed_layers") or ()
+    kinds = ["crossed" if index in crossed else kind for index, kind in enumerate(kinds)]
     if words.whole("chunk") is None:
         kinds = ["full" if kind == "chunk" else kind for kind in kinds]
     return kinds

@@ -16,7 +16,17 @@ from .reading import Words
 from .rotation import is_rotated
 
 _OF_STACKS = frozenset(
-    {"mixer_types", "ffn_types", "moe_freq", "moe_layers", "dense_layers", "attention_layers", "blocks", "taps"}
+    {
+        "mixer_types",
+        "ffn_types",
+        "moe_freq",
+        "moe_layers",
+        "dense_layers",
+        "attention_layers",
+        "blocks",
+        "taps",
+        "crossed_layers",
+    }
 )
 """Words whose lists are read as a whole."""
 
@@ -74,7 +84,7 @@ def _group(words: Words, layer: Layer, indices: list[int], crossed: bool) -> Lay
         count=len(indices),
         attention=attention,
         beside_attention=beside,
-        cross_attention=_crossed(words) if crossed else None,
+        cross_attention=_crossed(words) if crossed or layer.mixer == "crossed" else None,
         ffn=fed,
         parallel=words.flag("parallel") and attention is not None and fed is not None,
         norms=norms,
@@ -83,7 +93,7 @@ def _group(words: Words, layer: Layer, indices: list[int], crossed: bool) -> Lay
 
 def _mixers(words: Words, layer: Layer, index: int) -> tuple[Mixer | None, Mixer | None]:
     """What mixes tokens, and what does so beside it."""
-    if layer.mixer is None:
+    if layer.mixer in (None, "crossed"):
         return None, None
     if layer.mixer == "both":
         return grouped(words, "full", index), mixer(words, "state", index)

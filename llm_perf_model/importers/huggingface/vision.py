@@ -33,6 +33,7 @@ def vision(words: Words, text_hidden: int, outer: Words) -> Vision:
         final_norm=words.flag("final_norm"),
         layers=_layers(words, hidden, heads),
         merged=merge**2,
+        tapped=len(words.items("tapped") or ()),
         pooled=words.text("merging") == "mean",
         merged_norm=words.flag("merged_norm"),
         projector=widths,
@@ -65,7 +66,9 @@ def _layers(words: Words, hidden: int, heads: int) -> tuple[LayerGroup, ...]:
     )
     fed = feed_forward(words, "dense", 0)
     norms = words.whole("norms") or 2
-    stacked = LayerGroup(count=words.need("layer_count"), attention=attention, ffn=fed, norms=norms)
+    stacked = LayerGroup(
+        count=words.need("layer_count") + (words.whole("global_layers") or 0), attention=attention, ffn=fed, norms=norms
+    )
     if not words.flag("pooling_layer"):
         return (stacked,)
     return stacked, LayerGroup(count=1, attention=attention, ffn=fed, norms=1)  # a query that pools the patches
@@ -78,7 +81,18 @@ def _rows(words: Words) -> int | None:
     rows = words.whole("image_rows")
     if rows is not None:
         return rows * (words.whole("row_tables") or 1)
-    return int(math.prod(side // _patch(words) for side in sides_of(words)))
+    patches = int(math.prod(side // _patch(words) for side in sides_of(words)))
+    return patches if words.whole("tiles") is None else _rows_of_tiles(words, patches)
+
+
+def _rows_of_tiles(words: Words, patches: int) -> int:
+    """Rows for each place of a tile, of tiles at each place in each shape of an image, and of those two kinds of tiles.
+
+    A shape that is none of those listed has rows too.
+    """
+    shapes = words.items("tile_shapes")
+    places = words.need("tiles") * (1 + (8 if shapes is None else len(shapes)))
+    return (patches + 1) * (1 + places) + 2 * places
 
 
 def sides_of(words: Words) -> list[int]:
