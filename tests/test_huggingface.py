@@ -25,7 +25,7 @@ from llm_perf_model.importers.huggingface.reading import _table, aliases, family
 from llm_perf_model.specs.attention import GroupedQueryAttention, LatentAttention
 from llm_perf_model.specs.catalog import load
 from llm_perf_model.specs.engine import EngineSpec
-from llm_perf_model.specs.ffn import MoeFfn
+from llm_perf_model.specs.ffn import GatedFfn, MoeFfn
 from llm_perf_model.specs.mixer import DecayState, DeltaState, HeadState, ShortConvolution
 from llm_perf_model.specs.model import AudioInput, ModelSpec
 from llm_perf_model.specs.network import NetworkSpec
@@ -236,6 +236,17 @@ def test_attention_with_a_bias_of_its_results_alone_is_refused() -> None:
     assert refusal({"model_type": "vit", "qkv_bias": False}) == (
         "config.json: qkv_bias: is False; an attention with a bias of its results alone is not modelled"
     )
+
+
+def test_a_projector_may_end_in_a_feed_forward() -> None:
+    """GLM-4.5V: four patches join into one, then a product and a gated feed-forward of the text's width."""
+    vision = imported("glm-4.5v").vision
+    assert vision is not None
+    assert (vision.merged, vision.projector) == (4, (4096, 4096))
+    assert vision.projector_ffn == GatedFfn(intermediate=10944, activation="silu")
+    wider = {**config("glm-4.5v")["vision_config"], "intermediate_size": 10944 + 8}
+    more = lpm.import_hf({**config("glm-4.5v"), "vision_config": wider})
+    assert more.parameters - imported("glm-4.5v").parameters == 3 * 4096 * 8
 
 
 def test_text_passes_by_the_layers_that_attend_to_images() -> None:

@@ -9,6 +9,7 @@ from itertools import pairwise
 from ..ops.dense import Embedding
 from ..ops.node import Node
 from ..specs.model import Vision
+from .ffn import feed_forward
 from .parts import Parts
 
 
@@ -49,3 +50,7 @@ def projection(parts: Parts, spec: Vision) -> Iterator[Node]:
             yield Node(f"projector{index}_activation", "ffn", between, float(spec.projectors), steps=tokens)
         for node in parts.product(f"projector{index}", "ffn", parts.linear(d_in, d_out, spec.projector_bias)):
             yield replace(node, count=float(spec.projectors), steps=tokens)
+    if spec.projector_ffn is not None:
+        behind = replace(parts, model=parts.model.model_copy(update={"hidden": int(widths[-1])}))
+        for node in feed_forward(behind, spec.projector_ffn):
+            yield replace(node, name=f"projector_{node.name}", steps=tokens)

@@ -130,6 +130,8 @@ class Vision(Spec):
     projector: tuple[Count, ...] = ()
     """Widths of the products behind the layers, the last one that of the tokens."""
     projector_bias: bool = True
+    projector_ffn: Ffn | None = None
+    """A feed-forward behind them."""
     projectors: Count = 1
     """Projectors of that kind: of the output, and of layers in between."""
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 
 from ...specs.attention import GroupedQueryAttention
+from ...specs.ffn import GatedFfn
 from ...specs.model import LayerGroup, Norm, Vision
 from ...specs.quantities import shortened
-from .feeds import feed_forward
+from .feeds import activation, feed_forward
 from .reading import Words
 
 MOST_PIXELS = 100_000
@@ -38,8 +39,15 @@ def vision(words: Words, text_hidden: int, outer: Words) -> Vision:
         merged_norm=words.flag("merged_norm"),
         projector=widths,
         projector_bias=words.flag("projector_bias"),
+        projector_ffn=_behind(words),
         projectors=1 + len(taps),
     )
+
+
+def _behind(words: Words) -> GatedFfn | None:
+    """The feed-forward behind a projector."""
+    width = words.whole("projector_width")
+    return None if width is None else GatedFfn(intermediate=width, activation=activation(words))
 
 
 def _patch(words: Words) -> int:
