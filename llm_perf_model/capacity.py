@@ -65,7 +65,8 @@ class Capacity:
         e = self.estimate
         w = e.workload
         output_len = w.output_len if e.case.model.causal else 0.0
-        return max_input_len(e.case.allocation, w.batch_size, output_len, e.case.model.max_positions)
+        model = e.case.model
+        return max_input_len(e.case.allocation, w.batch_size, output_len, model.max_positions, model.source_positions)
 
     @property
     def max_context(self) -> Num:

@@ -217,7 +217,9 @@ def _nearest(precision: PrecisionSpec, gpu: GpuSpec) -> str:
 
 def _timed_layers(model: AnyModel) -> tuple[int, int]:
     """Layers that engines time, those of transformers: of the one stack or the decoder, and of an encoder before it."""
-    return (model.layer_count, model.encoder_layer_count) if isinstance(model, ModelSpec) else (0, 0)
+    if not isinstance(model, ModelSpec):
+        return 0, 0
+    return model.layer_count - sum(group.count for group in model.crossed_layers), model.encoder_layer_count
 
 
 def _of_generation(kind: type[S], gpu: GpuSpec) -> S:

@@ -175,16 +175,21 @@ class Estimate:
     @property
     def extrapolated(self) -> Mask:
         """Whether a sequence exceeds the positions that the model knows."""
-        limit = self.case.model.max_positions or np.inf
-        return self._positions > limit
+        beyond: Mask = False
+        for _, tokens, positions in self._lengths:
+            beyond = beyond | (tokens > (positions or np.inf))
+        return beyond
 
     @property
-    def _positions(self) -> Num:
-        """Tokens of a sequence: prompt and output, what an encoder reads, or the more of both that have their own."""
-        w = self.workload
-        if self.case.allocation.encodes:
-            return maximum(w.input_len, w.output_len)
-        return w.input_len + w.output_len if self.case.model.causal else w.input_len
+    def _lengths(self) -> tuple[tuple[str, Num, int | None], ...]:
+        """What of a sequence needs positions: in words, in tokens, and how many the model has; None: no limit."""
+        w, model = self.workload, self.case.model
+        if self.case.allocation.encodes:  # prompt and output have positions of their own
+            prompt = ("input_len", w.input_len, model.source_positions)
+            return prompt, ("output_len", w.output_len, model.max_positions)
+        if not model.causal:
+            return (("input_len", w.input_len, model.max_positions),)
+        return (("input_len + output_len", w.input_len + w.output_len, model.max_positions),)
 
     @cached_property
     def max_batch_size(self) -> Num:
@@ -292,14 +297,12 @@ class Estimate:
             OutOfMemoryError: the peak exceeds the device.
             InfeasibleError: the sequences exceed the model's positions.
         """
-        if np.any(self.extrapolated):
-            words = "input_len + output_len" if self.case.model.causal else "input_len"
-            if self.case.allocation.encodes:
-                words = "the longer of input_len and output_len"
-            raise InfeasibleError(
-                f"{words} is {float(np.max(self._positions)):.0f} tokens, but {self.case.model.name} has "
-                f"{self.case.model.max_positions} positions"
-            )
+        for words, tokens, positions in self._lengths:
+            if np.any(tokens > (positions or np.inf)):
+                most = float(np.max(tokens))
+                raise InfeasibleError(
+                    f"{words} is {most:.0f} tokens, but {self.case.model.name} has {positions} positions"
+                )
         if not np.all(self.fits):
             raise OutOfMemoryError(*self.explain(self))
 

@@ -18,13 +18,18 @@ def max_batch_size(a: Allocation, input_len: Num, output_len: Num) -> Num:
     return largest(lambda batch_size: memory(a, batch_size, input_len, output_len).fits, MOST)
 
 
-def max_input_len(a: Allocation, batch_size: Num, output_len: Num, positions: float | None) -> Num:
-    """The longest prompt that fits, within the model's positions; 0 where none does. Shape: broadcast."""
+def max_input_len(
+    a: Allocation, batch_size: Num, output_len: Num, positions: float | None, source_positions: float | None = None
+) -> Num:
+    """The longest prompt that fits, within the model's positions; 0 where none does. Shape: broadcast.
+
+    An encoder reads prompts of `source_positions` at most, which are `positions` where it has none of its own.
+    """
     longest = largest(lambda input_len: memory(a, batch_size, input_len, output_len).fits, MOST)
     if positions is None:
         return longest
     if a.encodes:  # prompt and output have positions of their own
-        return minimum(longest, where(output_len <= positions, positions, 0.0))
+        return minimum(longest, where(output_len <= positions, source_positions or positions, 0.0))
     return minimum(longest, maximum(positions - output_len, 0.0))
 
 

@@ -25,6 +25,8 @@ def patches_of(model: AnyModel, request: Request) -> float:
     spec = model.vision if isinstance(model, ModelSpec) else None
     if spec is None:
         raise InfeasibleError(f"images: {model.name} has no encoder of images; leave images out")
+    if isinstance(model, ModelSpec) and model.crossed_layers:
+        raise InfeasibleError(f"images: {model.name} attends to them in layers of their own, which is not modelled")
     height, width = (-(-pixels // spec.patch) for pixels in request.image_size)
     tokens = -(-height * width // spec.merged)
     excess = request.images * tokens - request.input_len

@@ -109,7 +109,8 @@ def alternatives(case: Case, point: Point) -> Alternatives:
     """Single changes with which the workload fits on the case's kind of engine."""
     positions, a, tokens = case.model.max_positions, case.allocation, isinstance(case.model, ModelSpec)
     output_len = point.output_len if case.model.causal else 0.0
-    longest = max_input_len(a, point.batch_size, output_len, positions) if tokens else 0.0
+    heard = case.model.source_positions
+    longest = max_input_len(a, point.batch_size, output_len, positions, heard) if tokens else 0.0
     tp = _fewest(case, point, range(1, MOST_RANKS + 1), lambda n: LayoutSpec(tp=n))
     return Alternatives(
         batch_size=int(max_batch_size(a, point.input_len, point.output_len)),

@@ -114,7 +114,8 @@ def _notes(e: Estimate) -> tuple[str, ...]:
     if e.case.running != e.case.precision:
         notes.append(_widened(e.case))
     if np.any(e.extrapolated):
-        notes.append(f"beyond the model's {e.case.model.max_positions} positions")
+        known = sorted({n for n in (e.case.model.max_positions, e.case.model.source_positions) if n is not None})
+        notes.append(f"beyond the model's {' and '.join(map(str, known))} positions")
     notes += (*_techniques(e), *_bases(e))
     return tuple(notes)
 

@@ -58,7 +58,7 @@ from llm_perf_model.specs.kernels import (
     TunedExperts,
 )
 from llm_perf_model.specs.layout import LayoutSpec
-from llm_perf_model.specs.model import EncoderStack, LayerGroup, ModelSpec
+from llm_perf_model.specs.model import AudioInput, EncoderStack, LayerGroup, ModelSpec
 from llm_perf_model.specs.precision import PrecisionSpec, Scheme
 
 DRAWN = (Assumption(fields=("*",), reason="drawn at random for a test"),)
@@ -274,6 +274,7 @@ def encoder_decoders(draw: st.DrawFn, windowed: bool = True) -> ModelSpec:
     read = draw(st.lists(layer_groups(windowed), min_size=1, max_size=2))
     encoder = EncoderStack(
         layers=tuple(read[:1] if relative else read),
+        audio=draw(st.none() | st.builds(AudioInput, mel_bins=st.integers(1, 128), position_rows=st.just(2048))),
         embedding_norm=draw(st.booleans()),
         final_norm=draw(st.booleans()),
         tied_embeddings=draw(st.booleans()),
@@ -686,10 +687,19 @@ def spec_parameters(model: ModelSpec) -> int:
     count += side_parameters(model, model.layers) + norm * (model.embedding_norm + model.final_norm)
     count += sum(group.count * layer_parameters(model, group) for group in model.groups)
     if model.encoder is not None:
-        count += vocab * hidden * (not model.encoder.tied_embeddings)
-        count += side_parameters(model, model.encoder.layers)
+        count += encoder_input_parameters(model, model.encoder)
         count += norm * (model.encoder.embedding_norm + model.encoder.final_norm)
     return count
+
+
+def encoder_input_parameters(model: ModelSpec, encoder: EncoderStack) -> int:
+    """The weights of what an encoder reads: tables, or the two convolutions of what it hears."""
+    audio, hidden = encoder.audio, model.hidden
+    if audio is None:
+        return model.vocab * hidden * (not encoder.tied_embeddings) + side_parameters(model, encoder.layers)
+    filters = audio.window * hidden * (audio.mel_bins + hidden)
+    buckets = (model.position_buckets or 0) * encoder.layers[0].attention.heads
+    return filters + 2 * hidden + audio.position_rows * hidden + buckets
 
 
 def norm_parameters(model: ModelSpec) -> int:

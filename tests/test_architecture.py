@@ -46,7 +46,7 @@ RANKS = {
     "ops": 2,
     "report": 2,
     "graph": 3,
-    "importers": 4,
+    "importers": 5,
     "rates": 3,
     "cost": 3,
     "machine": 4,
@@ -403,14 +403,14 @@ fast_head_dims features filters frames fullest gate_rank gates given group_size 
 heads hidden high image_size images imbalance in_channels in_values inner input input_shape intermediate
 interval_level kept kernel kernels key_dim key_heads key_rows kv_heads kv_rank latent launch_year launched layer_count
 layer_split layers learned_rows line links logit_cap low made max_batch_size max_context max_positions mean measured
-median merged micro_batches multiply_adds n n_devices network_steps new node_ranks nodes noise nope_dim norms
+median mel_bins merged micro_batches multiply_adds n n_devices network_steps new node_ranks nodes noise nope_dim norms
 num_beams offload_kv offload_weights out_channels out_groups out_rank overallocation oversubscription p90 padding
 parameters parts pass_sequences passes past patch patches position_buckets position_rows positions pp prefill_chunk
 prefill_tp projector projectors pue q_rank query_rows ranks replica_ranks requests residual_streams residuals rope_dim
 rows samples scalar score_rows seen seqs shape shapes share shared shared_intermediate sharers side_rows sizes slices
-sms softmax_tensors source speedup splits stage_nodes stage_ranks stages state step_rank steps stored stride tensors
-text_columns tiles token_share token_types tokens_per_expert tokens_per_step touches tp tp_and_pp tp_nodes
-tuned_shapes updates value value_dim value_heads values visited visited_share visits vocab weights width window
+sms softmax_tensors source source_positions speedup splits stage_nodes stage_ranks stages state step_rank steps stored
+stride tapped tensors text_columns tiles token_share token_types tokens_per_expert tokens_per_step touches tp tp_and_pp
+tp_nodes tuned_shapes updates value value_dim value_heads values visited visited_share visits vocab weights width window
 working_ranks worst
 """
 COUNTS = set(_COUNTS.split())

@@ -25,9 +25,10 @@ from llm_perf_model.importers.huggingface.reading import _table, aliases, family
 from llm_perf_model.specs.attention import GroupedQueryAttention, LatentAttention
 from llm_perf_model.specs.catalog import load
 from llm_perf_model.specs.engine import EngineSpec
-from llm_perf_model.specs.ffn import MoeFfn
+from llm_perf_model.specs.ffn import GatedFfn, MoeFfn
 from llm_perf_model.specs.mixer import DecayState, DeltaState, HeadState, ShortConvolution
-from llm_perf_model.specs.model import ModelSpec
+from llm_perf_model.specs.model import AudioInput, ModelSpec
+from llm_perf_model.specs.network import NetworkSpec
 from llm_perf_model.specs.precision import PrecisionSpec
 
 FOLDER = Path(__file__).parent / "configs"
@@ -47,7 +48,9 @@ def config(name: str) -> dict[str, Any]:
 
 @cache
 def imported(name: str) -> ModelSpec:
-    return lpm.import_hf(FOLDER / f"{name}.json")
+    model = lpm.import_hf(FOLDER / f"{name}.json")
+    assert isinstance(model, ModelSpec)
+    return model
 
 
 def gqa(name: str, group: int = 0) -> GroupedQueryAttention:
@@ -80,7 +83,7 @@ def test_configs_of_many_families_are_stored() -> None:
 
 @pytest.mark.parametrize("row", PUBLISHED, ids=lambda row: row["file"])
 def test_parameters_are_those_published(row: dict[str, str]) -> None:
-    assert imported(row["file"][:-5]).parameters == pytest.approx(float(row["parameters"]), rel=0.01)
+    assert lpm.import_hf(FOLDER / row["file"]).parameters == pytest.approx(float(row["parameters"]), rel=0.01)
 
 
 @pytest.mark.parametrize("row", SPARSE, ids=lambda row: row["file"])
@@ -162,10 +165,105 @@ def test_sinks_biases_and_gates_are_facts_of_the_family() -> None:
     assert imported("qwen3-next-80b-a3b").layers[1].attention.gate == "value"  # type: ignore[union-attr]
 
 
+def test_turned_layers_of_llama_4_see_their_chunk_and_others_all() -> None:
+    seen = {
+        (group.attention.rotated, group.attention.chunk_tokens): group.count  # type: ignore[union-attr]
+        for group in imported("llama-4-scout").layers
+    }
+    assert seen == {(True, 8192): 36, (False, None): 12}
+
+
+def test_biases_that_the_code_of_a_family_fixes_are_not_those_of_the_config() -> None:
+    """Qwen2's attention, which MiMo's is, has biases of queries, keys and values alone."""
+    data = {**LLAMA, "model_type": "mimo", "architectures": ["MiMoForCausalLM"], "attention_bias": True}
+    attention = lpm.import_hf(data).layers[0].attention
+    assert isinstance(attention, GroupedQueryAttention)
+    assert (attention.qkv_bias, attention.out_bias) == (True, False)
+
+
+@pytest.mark.parametrize("name", ["deepseek-v3", "glm-4.5", "kimi-k2", "kimi-linear-48b-a3b", "minimax-m2"])
+def test_routers_have_the_bias_that_corrects_their_scores(name: str) -> None:
+    assert {g.ffn.router_bias for g in imported(name).layers if isinstance(g.ffn, MoeFfn)} == {True}
+
+
+def test_a_bias_of_routers_can_be_switched_off() -> None:
+    model = lpm.import_hf({**config("minimax-m2"), "use_routing_bias": False})
+    assert not any(group.ffn.router_bias for group in model.layers)  # type: ignore[union-attr]
+
+
+def test_a_list_that_goes_on_says_what_the_predicting_layer_is() -> None:
+    """DeepSeek-V4's last entry: the module that predicts does not compress the past."""
+    ratios = [4, 128, 128, 0]
+    model = lpm.import_hf(
+        {"model_type": "deepseek_v4", "num_hidden_layers": 3, "qk_rope_head_dim": 64, "compress_ratios": ratios}
+    )
+    assert [group.attention.ratio for group in model.layers] == [4, 128]  # type: ignore[union-attr]
+    assert model.prediction is not None
+    assert model.prediction.layers[0].attention.ratio is None  # type: ignore[union-attr]
+
+
 def test_an_encoder_of_images_is_read_from_its_own_config() -> None:
     vision = imported("qwen3-vl-8b").vision
     assert vision is not None
     assert (vision.hidden, vision.merged, vision.projectors, vision.projector) == (1152, 4, 4, (4608, 4096))
+
+
+@pytest.mark.parametrize(
+    ("data", "parameters"),
+    [
+        ({"model_type": "vit", "architectures": ["ViTModel"]}, 86389248),
+        ({"model_type": "clip_vision_model", "architectures": ["CLIPVisionModel"]}, 87456000),
+        ({"model_type": "clip_vision_model", "architectures": ["CLIPVisionModelWithProjection"]}, 87456000 + 768 * 512),
+        ({"model_type": "siglip_vision_model", "architectures": ["SiglipVisionModel"]}, 92884224 - 768),
+    ],
+)
+def test_an_encoder_of_images_alone_is_a_network(data: dict[str, Any], parameters: int) -> None:
+    """Counts of the libraries' own defaults; the query that pools SigLIP's patches is left out."""
+    network = lpm.import_hf(data)
+    assert isinstance(network, NetworkSpec)
+    assert network.parameters == parameters
+
+
+def test_a_network_of_a_config_is_that_of_the_catalogue() -> None:
+    network, known = lpm.import_hf(FOLDER / "vit-base-16.json"), load(NetworkSpec, "vit-b-16")
+    assert isinstance(network, NetworkSpec)
+    assert (network.layers, network.input) == (known.layers, known.input)
+    path, asked = str(FOLDER / "vit-base-16.json"), {"gpu": "h100-sxm-80gb", "engine": "pytorch-forward"}
+    assert lpm.estimate(path, precision="w16a16", **asked).total_s == lpm.estimate("vit-b-16", **asked).total_s
+
+
+def test_attention_with_a_bias_of_its_results_alone_is_refused() -> None:
+    assert refusal({"model_type": "vit", "qkv_bias": False}) == (
+        "config.json: qkv_bias: is False; an attention with a bias of its results alone is not modelled"
+    )
+
+
+def test_a_projector_may_end_in_a_feed_forward() -> None:
+    """GLM-4.5V: four patches join into one, then a product and a gated feed-forward of the text's width."""
+    vision = imported("glm-4.5v").vision
+    assert vision is not None
+    assert (vision.merged, vision.projector) == (4, (4096, 4096))
+    assert vision.projector_ffn == GatedFfn(intermediate=10944, activation="silu")
+    wider = {**config("glm-4.5v")["vision_config"], "intermediate_size": 10944 + 8}
+    more = lpm.import_hf({**config("glm-4.5v"), "vision_config": wider})
+    assert more.parameters - imported("glm-4.5v").parameters == 3 * 4096 * 8
+
+
+def test_text_passes_by_the_layers_that_attend_to_images() -> None:
+    """Llama 3.2 Vision runs text as Llama 3.1 does, beside weights that it keeps for images."""
+    asked = {"gpu": "h100-sxm-80gb", "engine": "vllm", "precision": "bf16"}
+    sees, reads = (
+        lpm.estimate(str(FOLDER / f"{name}.json"), **asked) for name in ("llama-3.2-11b-vision", "llama-3.1-8b")
+    )
+    assert [group.count for group in imported("llama-3.2-11b-vision").crossed_layers] == [8]
+    assert sees.total_s == reads.total_s
+    assert sees.memory.kv_cache_bytes <= reads.memory.kv_cache_bytes
+    assert sees.memory.weights_bytes - reads.memory.weights_bytes == pytest.approx(2 * (10.67e9 - 8.03e9), rel=1e-3)
+    with pytest.raises(lpm.InfeasibleError) as caught:
+        lpm.estimate(str(FOLDER / "llama-3.2-11b-vision.json"), images=1, input_len=8000, **asked)
+    assert str(caught.value) == (
+        "images: llama-3.2-11b-vision attends to them in layers of their own, which is not modelled"
+    )
 
 
 def test_encoders_and_encoder_decoders() -> None:
@@ -174,6 +272,32 @@ def test_encoders_and_encoder_decoders() -> None:
     assert t5.encoder is not None
     assert (t5.encoder_layer_count, t5.layer_count, t5.position_buckets) == (6, 6, 32)
     assert imported("albert-base-v2").layers[0].stored == 1
+
+
+def test_an_encoder_that_hears_has_no_token_table() -> None:
+    """Two filters of three frames and a row for each of 1500 places; keys have a bias here, which they lack there."""
+    model = imported("whisper-tiny")
+    assert model.encoder is not None
+    assert model.encoder.audio == AudioInput(mel_bins=80, position_rows=1500)
+    assert (model.source_positions, model.max_positions) == (1500, 448)
+    assert model.parameters - 37760640 == 384 * (4 + 2 * 4)
+    more_bins = lpm.import_hf({**config("whisper-tiny"), "num_mel_bins": 128})
+    assert more_bins.parameters - model.parameters == 3 * 384 * (128 - 80)
+
+
+def test_sound_is_read_up_to_its_positions_and_text_up_to_others() -> None:
+    asked = {"gpu": "h100-sxm-80gb", "engine": "hf-transformers", "batch_size": 64}
+    path = str(FOLDER / "whisper-tiny.json")
+    heard = lpm.estimate(path, input_len=1500, output_len=448, **asked)
+    assert not heard.extrapolated
+    assert heard.prefill_s > lpm.estimate(path, input_len=150, output_len=448, **asked).prefill_s
+    for lengths, words in (
+        ({"input_len": 1501, "output_len": 2}, "input_len is 1501 tokens, but whisper-tiny has 1500 positions"),
+        ({"input_len": 2, "output_len": 449}, "output_len is 449 tokens, but whisper-tiny has 448 positions"),
+    ):
+        with pytest.raises(lpm.InfeasibleError) as caught:
+            lpm.estimate(path, **lengths, **asked).require_feasible()
+        assert str(caught.value) == words
 
 
 def test_layers_described_one_by_one() -> None:
@@ -239,7 +363,18 @@ def test_what_every_config_carries_changes_nothing() -> None:
         ({"xyz_rank": 64}, "field 'xyz_rank' = 64 is not known and may change the arithmetic"),
         ({"router": {"rank": 8}}, "field 'router.rank' = 8 is not known"),
         ({"hidden_size": "4096"}, "hidden_size: is '4096'; must be a whole number"),
-        ({"hidden_size": -1}, "hidden_size is missing"),
+        ({"hidden_size": -1}, "hidden_size: is -1; must be a whole number of at least 1"),
+        (
+            {"hidden_size": 10**30},
+            "hidden_size: is 1000000000000000000000000000000; must be a whole number from 1 to 10",
+        ),
+        ({"hidden_size": 0}, "hidden_size: is 0; must be a whole number of at least 1"),
+        ({"vocab_size": [128256]}, "vocab_size: has 1 values, fewer than the 32 layers"),
+        ({"text_config": [1]}, "text_config: is [1]; must hold fields"),
+        ({"vision_config": 7}, "vision_config: is 7; must hold fields"),
+        ({"quantization_config": "fp8"}, "quantization_config: is 'fp8'; must hold fields"),
+        ({"per_layer_config": {"32": {"intermediate_size": 1}}}, "per_layer_config: names layer '32'; there are 32"),
+        ({"per_layer_config": {"0": 7}}, "per_layer_config: is {'0': 7}; must hold the fields of layers"),
         ({"num_key_value_heads": 5}, "num_key_value_heads: is 5, which does not divide the 32 heads"),
         ({"hidden_act": "snake"}, "hidden_act: is 'snake'; known are"),
         ({"layer_types": ["full_attention"] * 3}, "layer_types: names 3 layers, but num_hidden_layers is 32"),
@@ -273,6 +408,37 @@ def test_unknown_fields_that_are_off_are_ignored() -> None:
 def test_a_file_that_is_no_config(tmp_path: Path, content: str, message: str) -> None:
     path = written(tmp_path, content)
     assert refusal(path).startswith(f"{path}: {message}")
+
+
+@pytest.mark.parametrize("content", [7, None, {}, {"model_type": "llama", 1: 2}, {"architectures": []}])
+def test_what_is_no_config_at_all_is_one_line(content: object) -> None:
+    assert refusal(content).startswith("config.json: ")
+
+
+def test_lists_in_lists_without_end_are_one_line(tmp_path: Path) -> None:
+    assert "is no JSON" in refusal(written(tmp_path, "[" * 100_000))
+
+
+def test_a_byte_order_mark_is_no_part_of_a_config(tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    path.write_bytes(b"\xef\xbb\xbf" + json.dumps(LLAMA).encode())
+    assert lpm.import_hf(path).layers == lpm.import_hf(LLAMA).layers
+
+
+def test_what_lies_beside_a_config_does_not_stand_for_it(tmp_path: Path) -> None:
+    beside = written(tmp_path, {"producer": {}, "quantization": {"quant_algo": "NVFP4"}}, "hf_quant_config.json")
+    assert refusal(beside).endswith("it has neither model_type nor architectures; give the config.json beside it")
+    assert refusal(tmp_path) == f"{tmp_path}: holds no config.json"
+    for path, words in ((beside, "give the config.json beside it"), (tmp_path, "holds no config.json")):
+        with pytest.raises(SpecError) as caught:
+            lpm.estimate(str(path))
+        assert str(caught.value).endswith(words)
+
+
+def test_the_name_of_a_class_is_enough() -> None:
+    data = {key: value for key, value in LLAMA.items() if key != "model_type"}
+    for named in (["LlamaForCausalLM"], "LlamaForCausalLM"):
+        assert lpm.import_hf({**data, "architectures": named}).layers == lpm.import_hf(LLAMA).layers
 
 
 def test_a_missing_file_is_one_line(tmp_path: Path) -> None:

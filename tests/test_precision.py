@@ -413,6 +413,7 @@ def test_a_checkpoint_without_a_precision_is_refused_in_one_line(checkpoint: Che
     [
         (["lm_head"], 80, "all"),
         ([f"model.layers.{i}.mlp.gate" for i in range(94)], 94, "all"),  # routers
+        ([f"model.layers.{i}.post_attention_layernorm" for i in range(32)], 32, "all"),  # norms
         (["model.layers.*.self_attn", "model.layers.*.mlp.router", "lm_head"], 24, "ffn"),
         ([f"model.layers.{i}.self_attn.q_a_proj" for i in range(61)], 61, "ffn"),
         ([f"backbone.layers.{i}.mixer.q_proj" for i in (5, 12)], 52, "all"),  # two of many layers

@@ -13,23 +13,24 @@ from ..ops.collective import AllGather
 from ..ops.dense import Embedding, Linear
 from ..ops.elementwise import Elementwise
 from ..ops.moe import ExpertLinear
-from ..ops.node import Graph, Node, running
+from ..ops.node import NOTHING, Graph, Node, running
 from ..specs.attention import GroupedQueryAttention
 from ..specs.engine import EngineSpec
-from ..specs.model import ActiveCounts, EncoderStack, LayerGroup, ModelSpec, Prediction, Vision
+from ..specs.model import ActiveCounts, AudioInput, EncoderStack, LayerGroup, ModelSpec, Prediction, Vision
 from ..specs.precision import PrecisionSpec
 from .attention import cross_attention
 from .exchanges import all_reduce, boundaries, context_exchange
 from .ffn import feed_forward
+from .inputs import TOKEN_TABLE, embedding, inputs
 from .mixers import mixer
 from .parts import FLOAT32_BYTES, Parts, Split
-from .residual import LAYER_INPUTS_TABLE, joined_streams, layer_input, layer_input_tables, mixed_streams
+from .residual import LAYER_INPUTS_TABLE, joined_streams, layer_input, mixed_streams
 from .vision import patches, projection, seeing
 
 BEAM_SCORE_TENSORS, BEAM_SCORE_KERNELS = 6.0, 3.0
 """Log-softmax, sum with the scores of the beams, largest ones: each reads and writes 32 bits a word."""
 
-TOKEN_TABLE, LM_HEAD = "embedding", "lm_head"
+LM_HEAD = "lm_head"
 
 
 def build(
@@ -112,7 +113,7 @@ def _stacks(parts: Parts) -> Iterator[Node]:
     if encoder is None:
         yield from _stack(parts)
         return
-    for node in _stack(_reading(parts, encoder)):
+    for node in _stack(_reading(parts, encoder), encoder.audio):
         yield replace(node, name=f"encoder.{node.name}", runs="encoder")
     output = Live(source_bytes=parts.model.hidden * parts.precision.activation_bytes)
     for node in _stack(parts):
@@ -127,24 +128,17 @@ def _reading(parts: Parts, encoder: EncoderStack) -> Parts:
     return replace(parts, model=model, engine=engine, searches=False, borrows=encoder.tied_embeddings)
 
 
-def _stack(parts: Parts) -> Iterator[Node]:
+def _stack(parts: Parts, audio: AudioInput | None = None) -> Iterator[Node]:
+    """What it reads, its layers, and its head."""
     model = parts.model
-    yield Node(TOKEN_TABLE, "embedding", _embedding(parts), place="first")
-    yield from all_reduce(parts, "embedding_all_reduce", 1.0)
-    if model.embedding_norm:
-        yield parts.norm_node("embedding_norm", 1.0)
-    if model.embedding_width is not None:
-        widening = parts.linear(float(model.embedding_width), float(model.hidden), bias=False)
-        for node in parts.product("embedding_widening", "embedding", widening):
-            yield replace(node, place="first")
-    if model.layer_inputs is not None:
-        for node in layer_input_tables(parts, model.layer_inputs, model.layer_count):
-            yield replace(node, place="first")
+    yield from inputs(parts, audio)
     if model.position_buckets is not None:
         yield _position_bias(parts, float(model.position_buckets), _heads(model.layers[0]) / parts.tp)
     for index, group in enumerate(model.layers):
         prefix = "" if len(model.layers) == 1 else f"layers{index}."
-        yield from _layer(parts, prefix, group)
+        crossed = model.encoder is None and group.cross_attention is not None
+        for node in _layer(parts, prefix, group):
+            yield replace(node, runs="crossed") if crossed else node
     if model.residual_streams is not None:
         yield from joined_streams(parts, model.residual_streams)
     if model.final_norm:
@@ -167,7 +161,7 @@ def _vision(parts: Parts, spec: Vision) -> Iterator[Node]:
 def _prediction(parts: Parts, spec: Prediction) -> Iterator[Node]:
     """Modules that join the last hidden state and the next embedding, with the model's table and head or their own."""
     depth, hidden = float(spec.depth), float(parts.model.hidden)
-    table = _embedding(parts)
+    table = embedding(parts)
     yield Node("embedding", "embedding", replace(table, shared=not spec.own_embeddings), depth)
     yield replace(parts.norm_node("norm", 2.0), count=2.0 * depth)
     for node in parts.product("join", "ffn", parts.linear(2.0 * hidden, hidden, bias=False)):
@@ -179,14 +173,6 @@ def _prediction(parts: Parts, spec: Prediction) -> Iterator[Node]:
     for node in _head(parts):
         op = replace(node.op, shared=not spec.own_head) if isinstance(node.op, Linear) else node.op
         yield replace(node, count=depth, op=op)
-
-
-def _embedding(parts: Parts) -> Embedding:
-    m, p = parts.model, parts.precision
-    rows = float(math.ceil(m.vocab / parts.tp))
-    side_rows = tuple(float(rows) for rows in (m.learned_rows, m.token_types) if rows)
-    width, b = float(m.embedding_width or m.hidden), p.wide_bytes if m.tied_embeddings else p.table_bytes
-    return Embedding(rows, side_rows, width, parts.tp, b, p.activation_bytes, parts.borrows)
 
 
 def _position_bias(parts: Parts, buckets: float, heads: float) -> Node:
@@ -242,18 +228,22 @@ def _lm_head(parts: Parts) -> Iterator[Node]:
 
 def _layer(parts: Parts, prefix: str, group: LayerGroup) -> Iterator[Node]:
     count, b = float(group.count), parts.precision.activation_bytes
-    stored = None if group.stored is None else group.stored / count
+    stored = None if group.stored is None else float(group.stored)
     held = Live(pair_bytes=(parts.model.position == "relative") * _heads(group) / parts.tp * b)
     for node in _norms_and_residuals(parts, group):
-        kept_count = None if stored is None else stored * count * node.count
+        kept_count = None if stored is None else stored * node.count
         yield replace(node, name=prefix + node.name, count=count * node.count, held=held, stored=kept_count)
     streams = 2.0 if parts.engine.kind == "eager" else 1.0  # callers keep inputs
     beside_bytes = parts.model.hidden * b * streams * parts.token_share
     for node in _blocks(parts, group):
-        beside = Live() if node.name == "attention" else held  # which has the biases among its own tensors
-        kept_count = None if stored is None else stored * count * node.count
-        placed = replace(node, name=prefix + node.name, count=count * node.count, stored=kept_count)
-        yield replace(placed, beside_bytes=beside_bytes, held=beside)
+        yield replace(
+            node,
+            name=prefix + node.name,
+            count=count * node.count,
+            stored=None if stored is None else stored * node.count,
+            beside_bytes=beside_bytes,
+            held=NOTHING if node.name == "attention" else held,  # which has the biases among its own tensors
+        )
     yield from all_reduce(parts, f"{prefix}all_reduce", count * group.residuals)
 
 

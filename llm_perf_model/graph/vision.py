@@ -9,6 +9,7 @@ from itertools import pairwise
 from ..ops.dense import Embedding
 from ..ops.node import Node
 from ..specs.model import Vision
+from .ffn import feed_forward
 from .parts import Parts
 
 
@@ -41,7 +42,7 @@ def projection(parts: Parts, spec: Vision) -> Iterator[Node]:
         yield parts.norm_node("final_norm", 1.0)
     if spec.merged_norm:
         yield parts.norm_node("merged_norm", float(spec.projectors))
-    joined, tokens = float(spec.hidden * (1 if spec.pooled else spec.merged)), 1.0 / spec.merged
+    joined, tokens = float(spec.hidden * (1 + spec.tapped) * (1 if spec.pooled else spec.merged)), 1.0 / spec.merged
     widths = [joined, *(float(width) for width in spec.projector)]
     for index, (d_in, d_out) in enumerate(pairwise(widths)):
         if index:
@@ -49,3 +50,7 @@ def projection(parts: Parts, spec: Vision) -> Iterator[Node]:
             yield Node(f"projector{index}_activation", "ffn", between, float(spec.projectors), steps=tokens)
         for node in parts.product(f"projector{index}", "ffn", parts.linear(d_in, d_out, spec.projector_bias)):
             yield replace(node, count=float(spec.projectors), steps=tokens)
+    if spec.projector_ffn is not None:
+        behind = replace(parts, model=parts.model.model_copy(update={"hidden": int(widths[-1])}))
+        for node in feed_forward(behind, spec.projector_ffn):
+            yield replace(node, name=f"projector_{node.name}", steps=tokens)

@@ -78,9 +78,13 @@ def foreign(kind: type[S], name: str) -> S | None:
 
 
 def located(name: str) -> Path | None:
-    """The file that a path, a folder with a config or the name of a repository stands for; None: there is none."""
+    """The file that a path, a folder with a config or the name of a repository stands for; None: there is none.
+
+    Raises:
+        SpecError: a folder holds no config.
+    """
     path = loading.at_hub(name) if name.startswith(loading.HUB) else at_home(name)
-    path = path / loading.CONFIG if path.is_dir() else path
+    path = loading.inside(path)
     return path if path.is_file() else None
 
 
@@ -134,6 +138,10 @@ def recognised(path: Path) -> Foreign | None:
         if not all(isinstance(data.get(mark), dict) for mark in aiconfigurator.MARKS):
             raise SpecError(f"{where}: is no system of aiconfigurator, which has gpu and node")
         return _device(where, "a system of aiconfigurator", aiconfigurator.device_of, data)
+    if path.name == loading.BESIDE:
+        raise SpecError(
+            f"{where}: says how weights are stored, not what the model is; give the {loading.CONFIG} beside it"
+        )
     found = _of_llm_analysis(where, _json(path))
     return _of_config(where, path) if found is None and loading.is_config(path) else found
 
@@ -157,7 +165,10 @@ def _exact(config: Path) -> PrecisionSpec:
     checkpoint = safetensors.read(config.parent)
     described = loading.is_quantised(config) or not checkpoint.tensors
     base = loading.precision_as_stored(config) if described else None
-    return safetensors.precision_as_stored(checkpoint, loading.import_hf(config), base)
+    model = loading.import_hf(config)
+    if not isinstance(model, ModelSpec):
+        return base or loading.precision_as_stored(config)
+    return safetensors.precision_as_stored(checkpoint, model, base)
 
 
 def _of_llm_analysis(where: str, data: Mapping[str, Any]) -> Foreign | None:

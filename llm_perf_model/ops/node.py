@@ -15,10 +15,10 @@ Role = Literal[
 ]  # fmt: skip
 """Part that a node belongs to: of a transformer, or of a network of layers; or what guesses tokens ahead."""
 
-When = Literal["always", "encoder", "first", "vision", "prediction"]
+When = Literal["always", "encoder", "first", "vision", "crossed", "prediction"]
 """Passes in which a node runs: all, of a decoder or of a model that is one stack; that of an encoder; the first one of
 the decoder that reads its output, in which it runs over the tokens of the encoder; that over the patches of images;
-those that guess tokens ahead."""
+those with images, whose tokens a layer attends to; those that guess tokens ahead."""
 
 Place = Literal["first", "layers", "last"]
 """Stages that hold a node: the first one, each with its layers, or the last one."""

@@ -38,6 +38,7 @@ class Checkpoint(NamedTuple):
 RULES: Final = Path(__file__).with_name("checkpoints.json")
 """Pattern of a description, and the name of the precision; the first that matches counts."""
 
+_NORM = re.compile(r"norm")
 _ATTENTION = re.compile(r"attn|attention|\b[qkvo]_proj|kv_[ab]_proj|q_[ab]_proj|qkv")
 _DENSE = re.compile(r"shared_expert|mlp\S*(gate|up|gate_up|down)\S*_proj")
 _LAYER = re.compile(r"\.(\d+)\.")
@@ -95,7 +96,7 @@ def narrowed_of(excluded: Iterable[str], layers: int | None = None) -> Narrowed:
 
     A module that names a layer stands for that layer; attention counts as wide where at least half of `layers` do.
     """
-    modules = list(excluded)
+    modules = [module for module in excluded if not _NORM.search(module)]
     attention = [module for module in modules if _ATTENTION.search(module)]
     if not _most(attention, layers):
         return "all"

@@ -28,7 +28,9 @@ class LayerGroup(Spec):
     beside_attention: Mixer | None = None
     """A second mixer that reads the same input; what both make is added."""
     cross_attention: CrossAttention | None = None
-    """Attention over the output of an encoder, between attention and feed-forward."""
+    """Attention over the output of an encoder, between attention and feed-forward.
+
+    Where that is one of images, the layer runs for prompts with images alone."""
     ffn: Ffn | None = None
     parallel: bool = False
     """Attention and feed-forward read the same input and are added once."""
@@ -61,10 +63,25 @@ class LayerGroup(Spec):
         return 1 if self.parallel else sum(block is not None for block in blocks)
 
 
+class AudioInput(Spec):
+    """What an encoder hears: frames of `mel_bins` values, through two convolutions in place of a token table.
+
+    Both have filters of `window` frames; the second one moves by `stride` of them, which makes a token of so many.
+    """
+
+    mel_bins: Count
+    window: Count = 3
+    stride: Count = 2
+    position_rows: Count
+    """Rows of a table of positions, and the most tokens that are heard at once."""
+
+
 class EncoderStack(Spec):
     """The layers of an encoder-decoder that read the input; what is not said here is as in the decoder."""
 
     layers: Annotated[tuple[LayerGroup, ...], Field(min_length=1)]
+    audio: AudioInput | None = None
+    """The sound that it reads; None: it reads tokens."""
     embedding_norm: bool = False
     final_norm: bool = True
     tied_embeddings: bool = True
@@ -104,6 +121,8 @@ class Vision(Spec):
     final_norm: bool = True
     layers: Annotated[tuple[LayerGroup, ...], Field(min_length=1)]
     merged: Count = 1
+    tapped: Annotated[int, Field(ge=0, le=100)] = 0
+    """Layers whose results lie beside those of the last one."""
     pooled: bool = False
     """Whether they are joined by their mean, not end to end."""
     merged_norm: bool = False
@@ -111,6 +130,8 @@ class Vision(Spec):
     projector: tuple[Count, ...] = ()
     """Widths of the products behind the layers, the last one that of the tokens."""
     projector_bias: bool = True
+    projector_ffn: Ffn | None = None
+    """A feed-forward behind them."""
     projectors: Count = 1
     """Projectors of that kind: of the output, and of layers in between."""
 
@@ -135,7 +156,9 @@ class ModelSpec(FileSpec):
     hidden: Count
     vocab: Count
     max_positions: Count | None = None
-    """Longest prompt plus output, or the longest of both where an `encoder` reads the prompt; None: no limit."""
+    """Longest prompt plus output, or the longest of both where an `encoder` reads the prompt; None: no limit.
+
+    What an encoder hears has a limit of its own."""
     position: Position
     position_rows: Count | None = None
     """Rows of a learned position table (None: `max_positions`)."""
@@ -191,7 +214,7 @@ class ModelSpec(FileSpec):
     def _stack_problems(self) -> Iterator[tuple[str, str]]:
         crossed = [group.cross_attention is not None for group in self.layers]
         if self.encoder is None:
-            if any(crossed):
+            if any(crossed) and self.vision is None:
                 yield "layers", "cross_attention has nothing to attend to without an encoder"
             return
         if not all(crossed):
@@ -209,9 +232,20 @@ class ModelSpec(FileSpec):
         return sum(group.count for group in self.layers)
 
     @property
+    def crossed_layers(self) -> tuple[LayerGroup, ...]:
+        """Groups that attend to images, and run where there are some alone."""
+        return () if self.encoder else tuple(group for group in self.layers if group.cross_attention is not None)
+
+    @property
     def encoder_layer_count(self) -> int:
         """Layers of the encoder of an encoder-decoder."""
         return sum(group.count for group in self.encoder.layers) if self.encoder else 0
+
+    @property
+    def source_positions(self) -> int | None:
+        """The most tokens that the encoder of an encoder-decoder reads; None: no limit."""
+        audio = self.encoder.audio if self.encoder else None
+        return audio.position_rows if audio else self.max_positions
 
     @property
     def groups(self) -> tuple[LayerGroup, ...]:

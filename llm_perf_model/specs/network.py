@@ -43,6 +43,10 @@ class NetworkSpec(FileSpec):
         """No longest sequence."""
 
     @property
+    def source_positions(self) -> None:
+        """No longest input."""
+
+    @property
     def layer_count(self) -> int:
         """Layers that the host starts one by one."""
         return len(self.layers)

@@ -12,7 +12,7 @@ def feed_forward(words: Words, kind: str, layer: int) -> Ffn:
     """What feeds forward in a layer of some kind."""
     if kind == "moe":
         return _experts(words, layer)
-    return _dense(words, _dense_width(words, layer))
+    return _dense(words, dense_width(words, layer))
 
 
 def activation(words: Words) -> Activation:
@@ -31,7 +31,7 @@ def _dense(words: Words, width: int) -> GatedFfn | PlainFfn:
     return kind(intermediate=width, activation=activation(words), bias=words.flag("ffn_bias"))
 
 
-def _dense_width(words: Words, layer: int) -> int:
+def dense_width(words: Words, layer: int) -> int:
     """Width of a feed-forward without experts, rounded as some configs say."""
     if not words.whole("experts", 0) and words.whole("shared_width", layer):
         return words.need("shared_width", layer)

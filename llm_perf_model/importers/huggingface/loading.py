@@ -11,7 +11,9 @@ from typing import Any, Final
 from ...errors import RequestError, SpecError
 from ...specs.catalog import load
 from ...specs.model import ModelSpec
+from ...specs.network import NetworkSpec
 from ...specs.precision import PrecisionSpec
+from ...specs.quantities import shortened
 from ..paths import at_home
 from .model import model_of
 from .quantization import QUANTISED, plain_of, stored_as
@@ -25,8 +27,10 @@ HUB: Final = "hf:"
 """What the name of a repository starts with where a name of the catalogue could stand."""
 
 
-def import_hf(source: str | Path | Mapping[str, Any], name: str | None = None) -> ModelSpec:
+def import_hf(source: str | Path | Mapping[str, Any], name: str | None = None) -> ModelSpec | NetworkSpec:
     """The model that a Hugging Face `config.json` describes, its weights counted.
+
+    An encoder of images that stands alone (ViT, DINOv2, those of CLIP and SigLIP) is a network.
 
     Args:
         source: a `config.json`, a folder that holds one, its content, or `hf:` and the name of a repository.
@@ -36,11 +40,15 @@ def import_hf(source: str | Path | Mapping[str, Any], name: str | None = None) -
         RequestError: a repository is named, but the package for the hub is missing or cannot reach it.
         SpecError: the file is no config, its family is not known, or it has a field that may change the arithmetic.
     """
+    if not isinstance(source, Mapping | str | Path):
+        raise SpecError(
+            f"{CONFIG}: is {shortened(source)}; must be a path, the fields of a config, or {HUB} and a name"
+        )
     if isinstance(source, Mapping):
         title = str(source.get("_name_or_path") or source.get("model_type") or "model")
         return model_of(source, _plain(name or title), title, CONFIG)
     path = at_hub(str(source)) if str(source).startswith(HUB) else at_home(source)
-    path = path / CONFIG if path.is_dir() else path
+    path = inside(path)
     title = _title(path)
     return model_of(_read(path), _plain(name or title), title, str(path))
 
@@ -66,6 +74,19 @@ def is_quantised(path: Path) -> bool:
     if path.suffix != ".json" or not is_config(path):
         return False
     return path.with_name(BESIDE).is_file() or any(mark in path.read_bytes() for mark in QUANTISED)
+
+
+def inside(path: Path) -> Path:
+    """The config of a folder; any other path as it is.
+
+    Raises:
+        SpecError: a folder holds no config.
+    """
+    if not path.is_dir():
+        return path
+    if not (path / CONFIG).is_file():
+        raise SpecError(f"{path}: holds no {CONFIG}")
+    return path / CONFIG
 
 
 def at_hub(name: str) -> Path:
@@ -101,7 +122,7 @@ def _read(path: Path) -> Mapping[str, Any]:
         data = json.loads(path.read_bytes())
     except OSError as error:
         raise SpecError(f"{path}: cannot be read: {error.strerror}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         problem = str(error).splitlines()[0]
         raise SpecError(f"{path}: is no JSON, or a part of it is missing: {problem}") from None
     if not isinstance(data, dict):

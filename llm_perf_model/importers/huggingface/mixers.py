@@ -5,6 +5,7 @@ from __future__ import annotations
 from ...specs.attention import CompressedAttention, GroupedQueryAttention, Indexer, LatentAttention
 from ...specs.mixer import DecayState, DeltaState, HeadState, Mixer, SelectiveState, ShortConvolution
 from .reading import Words
+from .rotation import is_rotated
 
 
 def mixer(words: Words, kind: str, layer: int) -> Mixer:
@@ -64,17 +65,6 @@ def _own(words: Words, kind: str, word: str, layer: int) -> int | None:
 def _even_head(words: Words, heads: int) -> int:
     """Values of a head where heads share the width of the model."""
     return max(words.need("hidden") // heads, 1)
-
-
-def is_rotated(words: Words, kind: str, layer: int) -> bool:
-    """Whether queries and keys of a layer are turned."""
-    rotated = words.get("rotated_layers")
-    if isinstance(rotated, list) and rotated:
-        return bool(words.get("rotated_layers", layer))
-    every = words.whole("unrotated_every")
-    if every is not None:
-        return bool((layer + 1) % every)
-    return words.text("unrotated") != kind
 
 
 def _indexer(words: Words) -> Indexer | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import cache
 from typing import Any
 
 from pydantic import ValidationError
@@ -13,12 +12,12 @@ from pydantic import ValidationError
 from ...errors import SpecError
 from ...graph.stack import active_parameters, build, parameters
 from ...specs.base import Assumption
-from ...specs.catalog import load
-from ...specs.engine import EngineSpec
-from ...specs.model import EncoderStack, LayerGroup, LayerInputs, ModelSpec, Position, Prediction, Vision
-from ...specs.precision import PrecisionSpec
+from ...specs.model import AudioInput, EncoderStack, LayerGroup, LayerInputs, ModelSpec, Position, Prediction, Vision
+from ...specs.network import NetworkSpec
+from .counting import plain
+from .network import network_of
 from .reading import SOUND, TEXT_PARTS, Family, Words, family, family_of_class, words_of
-from .stack import groups
+from .stack import further, groups
 from .vision import norm_of, vision
 
 WITHOUT_HEAD = re.compile(
@@ -33,9 +32,21 @@ POSITIONS: dict[str, Position] = {
 }  # fmt: skip
 
 
-def model_of(config: Mapping[str, Any], name: str, title: str, where: str) -> ModelSpec:
-    """The model that a config describes, with its parameters counted."""
+def model_of(config: Mapping[str, Any], name: str, title: str, where: str) -> ModelSpec | NetworkSpec:
+    """The model that a config describes, or the network of an encoder of images alone, with its parameters counted."""
     kind = family_at(config, where)
+    try:
+        if "alone" in kind.defaults:
+            return network_of(words_of(config, kind, where), config, _class_of(config) or "", name, title)
+        return counted(_model(config, kind, name, title, where))
+    except ValidationError as error:
+        problem = error.errors()[0]
+        field = ".".join(str(part) for part in problem["loc"])
+        raise SpecError(f"{where}: {field}: {problem['msg'].removeprefix('Value error, ')}") from None
+
+
+def _model(config: Mapping[str, Any], kind: Family, name: str, title: str, where: str) -> ModelSpec:
+    """The model that a config describes, whose weights are yet to count."""
     inner = next((config[part] for part in TEXT_PARTS if isinstance(config.get(part), dict)), None)
     while inner is not None and isinstance(inner.get("text_config"), dict):
         inner = inner["text_config"]
@@ -48,13 +59,7 @@ def model_of(config: Mapping[str, Any], name: str, title: str, where: str) -> Mo
         text = words_of(inner, _inside(inner, kind, where), f"{where}: text_config")
         if "tied" in outer.names:
             text = replace(text, values={**text.values, "tied": outer.get("tied")})
-    try:
-        model = _spec(text, name, title, _head(config, text, kind), _seen(config, kind, text, outer, where))
-    except ValidationError as error:
-        problem = error.errors()[0]
-        field = ".".join(str(part) for part in problem["loc"])
-        raise SpecError(f"{where}: {field}: {problem['msg'].removeprefix('Value error, ')}") from None
-    return counted(model)
+    return _spec(text, name, title, _head(config, text, kind), _seen(config, kind, text, outer, where))
 
 
 def family_at(config: Mapping[str, Any], where: str) -> Family:
@@ -62,8 +67,9 @@ def family_at(config: Mapping[str, Any], where: str) -> Family:
     named, architecture = config.get("model_type"), _class_of(config)
     if named is not None and not isinstance(named, str):
         raise SpecError(f"{where}: model_type: is {named!r}; must be text")
-    if named is None and architecture is None:
-        raise SpecError(f"{where}: is no config of a model: it has neither model_type nor architectures")
+    if not named and architecture is None:
+        beside = "; give the config.json beside it" if "quantization" in config else ""
+        raise SpecError(f"{where}: is no config of a model: it has neither model_type nor architectures{beside}")
     kind = family(named) if named else None
     if architecture is not None and (kind is None or kind.name == "any"):
         kind = family_of_class(architecture) or kind
@@ -77,6 +83,7 @@ def family_at(config: Mapping[str, Any], where: str) -> Family:
 def _class_of(config: Mapping[str, Any]) -> str | None:
     """The class of the model that a config is for."""
     classes = config.get("architectures")
+    classes = [classes] if isinstance(classes, str) else classes
     first = classes[0] if isinstance(classes, list) and classes else None
     return first if isinstance(first, str) else None
 
@@ -187,16 +194,23 @@ def _encoder(words: Words) -> EncoderStack | None:
     inner = replace(words, values={**words.values, **own, "layer_count": count, "norms": 2, "encoder_layers": None})
     return EncoderStack(
         layers=groups(inner),
+        audio=_audio(words),
         embedding_norm=words.flag("embedding_norm"),
         final_norm=words.get("final_norm") is not False,
     )
+
+
+def _audio(words: Words) -> AudioInput | None:
+    """The sound that an encoder reads."""
+    bins = words.whole("mel_bins")
+    return None if bins is None else AudioInput(mel_bins=bins, position_rows=words.need("source_positions"))
 
 
 def _prediction(words: Words, stack: tuple[LayerGroup, ...]) -> Prediction | None:
     depth = words.whole("prediction")
     if depth is None or words.get("use_prediction") is False:
         return None
-    return Prediction(depth=depth, layers=(stack[-1].model_copy(update={"count": 1}),))
+    return Prediction(depth=depth, layers=(further(words, stack[-1]),))
 
 
 def _layer_inputs(words: Words) -> LayerInputs | None:
@@ -206,13 +220,7 @@ def _layer_inputs(words: Words) -> LayerInputs | None:
 
 def counted(model: ModelSpec) -> ModelSpec:
     """The model with the weights of its operators counted."""
-    engine, precision = _plain()
+    engine, precision = plain()
     graph = build(model.model_copy(update={"prediction": None}), engine, precision, tp=1)
     total, active = parameters(graph), active_parameters(graph)
     return model.model_copy(update={"parameters": total, "active_parameters": active})
-
-
-@cache
-def _plain() -> tuple[EngineSpec, PrecisionSpec]:
-    """An engine and a precision to build operators with, which do not change how many weights they have."""
-    return load(EngineSpec, "generic-fused"), load(PrecisionSpec, "w16a16")

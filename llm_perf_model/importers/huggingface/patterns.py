@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from .reading import Words
+from .rotation import is_rotated
 
 KINDS = {
     "full": "full", "full_attention": "full", "attention": "full", "global": "full", "global_attention": "full",
@@ -73,11 +74,13 @@ def _kind(words: Words, word: str, item: Any) -> str:
 def _mixers(words: Words, count: int) -> list[str | None]:
     """What mixes tokens in each layer: a list, a rule, or the same everywhere."""
     listed = _listed(words, count)
-    kinds = listed if listed is not None else [_by_rule(words, index, count) for index in range(count)]
+    kinds = listed if listed is not None else list(_by_rule(words, count))
     window = words.whole("window") if _uses_window(words) else None
     limit = words.whole("max_positions")
     if window is None or (limit is not None and window >= limit):
         kinds = ["full" if kind == "window" else kind for kind in kinds]
+    crossed = words.items("crossed_layers") or ()
+    kinds = ["crossed" if index in crossed else kind for index, kind in enumerate(kinds)]
     if words.whole("chunk") is None:
         kinds = ["full" if kind == "chunk" else kind for kind in kinds]
     return kinds
@@ -108,25 +111,27 @@ def _repeated(words: Words, items: list[Any], count: int) -> list[Any]:
             raise words.fail("mixer_types", f"is {items!r}; must list the kinds of layers")
 
 
-def _by_rule(words: Words, index: int, count: int) -> str | None:
-    """The kind of a layer whose number says it; `other` is what layers are that are not full attention."""
-    other = words.text("other") or "window"
-    period = words.whole("attention_period")
-    if period is not None:
-        return "full" if index % period == (words.whole("attention_offset") or 0) else other
-    attending = words.get("attention_layers")
-    if isinstance(attending, list):
-        return "full" if index + (words.whole("first_layer") or 0) in attending else other
+def _by_rule(words: Words, count: int) -> Iterator[str | None]:
+    """The kinds of layers whose numbers say them; `other` is what layers are that are not full attention."""
+    other, places = words.text("other") or "window", range(count)
+    period, attending = words.whole("attention_period"), words.get("attention_layers")
     pattern = words.get("window_pattern")
-    if isinstance(pattern, str):
-        letter = LETTERS.get(pattern[index % len(pattern)])
-        return "full" if index == count - 1 else letter or _kind(words, "window_pattern", pattern)
+    if period is not None:
+        offset = words.whole("attention_offset") or 0
+        return ("full" if index % period == offset else other for index in places)
+    if isinstance(attending, list):
+        first = words.whole("first_layer") or 0
+        return ("full" if index + first in attending else other for index in places)
+    if isinstance(pattern, str) and pattern:
+        letters = [LETTERS.get(letter) or _kind(words, "window_pattern", pattern) for letter in pattern]
+        return ("full" if index == count - 1 else letters[index % len(letters)] for index in places)
     every = words.whole("window_pattern") or words.whole("full_every")
     if every is not None:
-        return "full" if (index + 1) % every == 0 else other
-    since = words.whole("window_from")
-    mixer = words.text("mixer") or "window"
-    return "full" if mixer == "window" and since is not None and index < since else mixer
+        return ("full" if (index + 1) % every == 0 else other for index in places)
+    since, mixer = words.whole("window_from"), words.text("mixer") or "window"
+    if mixer == "rotated":
+        return (other if is_rotated(words, mixer, index) else "full" for index in places)
+    return ("full" if mixer == "window" and since is not None and index < since else mixer for index in places)
 
 
 def _feeds(words: Words, count: int) -> list[str | None]:

@@ -21,7 +21,9 @@ TEXT_PARTS = ("text_config", "llm_config", "language_config", "thinker_config")
 SOUND = ("audio_config", "sound_config", "talker_config", "speech_config", "code2wav_config")
 """Fields that hold the config of what hears or speaks."""
 BY_LAYER = "per_layer_config"
-ASIDE = frozenset({*TEXT_PARTS, *SOUND, BY_LAYER, "vision_config", "quantization_config", "compression_config"})
+PARTS = frozenset({*TEXT_PARTS, *SOUND, "vision_config", "quantization_config", "compression_config"})
+"""Fields that hold fields of their own."""
+ASIDE = frozenset({*PARTS, BY_LAYER})
 """Fields that are read on their own."""
 
 MOST_VALUES = 10**9
@@ -85,16 +87,20 @@ class Words:
             return None
         if isinstance(value, float) and value.is_integer():
             value = int(value)
-        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST.get(word, MOST_VALUES):
-            raise self.fail(word, f"is {shortened(value)}; must be a whole number")
+        most = MOST.get(word, MOST_VALUES)
+        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
+            raise self.fail(word, f"is {shortened(value)}; must be a whole number from 1 to {most}")
         return value
 
     def need(self, word: str, layer: int | None = None) -> int:
         """A whole number that must be there."""
         value = self.whole(word, layer)
-        if value is None:
-            raise SpecError(f"{self.where}: {self.named(word)} is missing; a config of {self.family} needs it")
-        return value
+        if value is not None:
+            return value
+        given = self.get(word, layer) if word in self.names else None
+        if given is not None:
+            raise self.fail(word, f"is {shortened(given)}; must be a whole number of at least 1")
+        raise SpecError(f"{self.where}: {self.named(word)} is missing; a config of {self.family} needs it")
 
     def factor(self, word: str) -> float | None:
         """A number above 0; None where there is none."""
@@ -205,7 +211,7 @@ def words_of(config: Mapping[str, Any], kind: Family, where: str) -> Words:
     """The words of one config; raises for a field that may change the arithmetic and is not known."""
     values, names = dict(kind.defaults), {}
     places: dict[str, int] = {}
-    for field, value in _flat(config, kind):
+    for field, value in _flat(config, kind, where):
         word, place = _word_of(field, kind)
         if word is None:
             if place and _may_matter(field, value):
@@ -222,10 +228,14 @@ def _of_layers(config: Mapping[str, Any], kind: Family, values: Mapping[str, Any
     """Values with one for each layer, where a config lists what differs in some of them."""
     told = config.get(BY_LAYER)
     count = values.get("layer_count")
-    if not isinstance(told, dict) or not isinstance(count, int):
+    if not told or not isinstance(count, int):
         return {}
+    if not isinstance(told, dict) or not all(isinstance(fields, dict) for fields in told.values()):
+        raise SpecError(f"{where}: {BY_LAYER}: is {shortened(told)}; must hold the fields of layers")
     lists: dict[str, list[Any]] = {}
     for index, fields in told.items():
+        if not (str(index).isdecimal() and int(index) < count <= MOST["layer_count"]):
+            raise SpecError(f"{where}: {BY_LAYER}: names layer {shortened(index)}; there are {count}")
         for field, value in fields.items():
             word, unknown = _word_of(field, kind)
             if word is None and unknown:
@@ -235,9 +245,13 @@ def _of_layers(config: Mapping[str, Any], kind: Family, values: Mapping[str, Any
     return lists
 
 
-def _flat(config: Mapping[str, Any], kind: Family) -> Iterator[tuple[str, Any]]:
+def _flat(config: Mapping[str, Any], kind: Family, where: str) -> Iterator[tuple[str, Any]]:
     """Fields and values, those of a dictionary under `outer.inner`."""
     for field, value in config.items():
+        if not isinstance(field, str):
+            raise SpecError(f"{where}: field {shortened(field)}: names of fields are text")
+        if field in PARTS and not isinstance(value, dict | None):
+            raise SpecError(f"{where}: {field}: is {shortened(value)}; must hold fields")
         if isinstance(value, dict) and field not in ASIDE and field not in kind.names and not _is_harmless(field):
             yield from ((f"{field}.{inner}", item) for inner, item in value.items())
         elif field not in ASIDE:

@@ -58,6 +58,8 @@ def _of_feeds(said: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(told, str):
         activation = told.removeprefix("gated-")
         changed |= {"gated": told != activation, "activation": "gelu_new" if told == "gated-gelu" else activation}
+    if said.get("intermediate") == "out":
+        changed["intermediate"] = said.get("out")
     if isinstance(said.get("doubled_width"), int):
         changed["intermediate"] = said["doubled_width"] // 2
     return changed

@@ -10,12 +10,23 @@ from ...specs.attention import CrossAttention
 from ...specs.mixer import Mixer
 from ...specs.model import LayerGroup
 from .feeds import feed_forward
-from .mixers import grouped, is_rotated, mixer
+from .mixers import grouped, mixer
 from .patterns import Layer, layers
 from .reading import Words
+from .rotation import is_rotated
 
 _OF_STACKS = frozenset(
-    {"mixer_types", "ffn_types", "moe_freq", "moe_layers", "dense_layers", "attention_layers", "blocks", "taps"}
+    {
+        "mixer_types",
+        "ffn_types",
+        "moe_freq",
+        "moe_layers",
+        "dense_layers",
+        "attention_layers",
+        "blocks",
+        "taps",
+        "crossed_layers",
+    }
 )
 """Words whose lists are read as a whole."""
 
@@ -40,12 +51,24 @@ def groups(words: Words, crossed: bool = False) -> tuple[LayerGroup, ...]:
     return tuple(group.model_copy(update={"stored": every}) for group in made) if every else tuple(made)
 
 
+def further(words: Words, last: LayerGroup) -> LayerGroup:
+    """The layer of a module that predicts further tokens: the last one, unless lists go on behind the stack."""
+    count, ratios = words.need("layer_count"), words.items("ratios")
+    own = {} if ratios is None or len(ratios) <= count else {"attention": mixer(words, "full", count)}
+    return last.model_copy(update={"count": 1, **own})
+
+
 def _by_layer(words: Words, count: int) -> list[list[Any]]:
     """Lists with a value for each layer."""
-    lists = (value for word, value in words.values.items() if isinstance(value, list) and word not in _OF_STACKS)
-    return [
-        value for value in lists if len(value) >= count and not any(isinstance(item, list | dict) for item in value)
-    ]
+    found = []
+    for word, value in words.values.items():
+        if not isinstance(value, list) or word in _OF_STACKS or any(isinstance(item, list | dict) for item in value):
+            continue
+        if len(value) >= count:
+            found.append(value)
+        elif value:
+            raise words.fail(word, f"has {len(value)} values, fewer than the {count} layers")
+    return found
 
 
 def _group(words: Words, layer: Layer, indices: list[int], crossed: bool) -> LayerGroup:
@@ -61,7 +84,7 @@ def _group(words: Words, layer: Layer, indices: list[int], crossed: bool) -> Lay
         count=len(indices),
         attention=attention,
         beside_attention=beside,
-        cross_attention=_crossed(words) if crossed else None,
+        cross_attention=_crossed(words) if crossed or layer.mixer == "crossed" else None,
         ffn=fed,
         parallel=words.flag("parallel") and attention is not None and fed is not None,
         norms=norms,
@@ -70,7 +93,7 @@ def _group(words: Words, layer: Layer, indices: list[int], crossed: bool) -> Lay
 
 def _mixers(words: Words, layer: Layer, index: int) -> tuple[Mixer | None, Mixer | None]:
     """What mixes tokens, and what does so beside it."""
-    if layer.mixer is None:
+    if layer.mixer in (None, "crossed"):
         return None, None
     if layer.mixer == "both":
         return grouped(words, "full", index), mixer(words, "state", index)

@@ -5,9 +5,14 @@ from __future__ import annotations
 import math
 
 from ...specs.attention import GroupedQueryAttention
+from ...specs.ffn import GatedFfn
 from ...specs.model import LayerGroup, Norm, Vision
-from .feeds import feed_forward
+from ...specs.quantities import shortened
+from .feeds import activation, feed_forward
 from .reading import Words
+
+MOST_PIXELS = 100_000
+"""The longest side of an image that is taken for one."""
 
 
 def vision(words: Words, text_hidden: int, outer: Words) -> Vision:
@@ -29,12 +34,20 @@ def vision(words: Words, text_hidden: int, outer: Words) -> Vision:
         final_norm=words.flag("final_norm"),
         layers=_layers(words, hidden, heads),
         merged=merge**2,
+        tapped=len(words.items("tapped") or ()),
         pooled=words.text("merging") == "mean",
         merged_norm=words.flag("merged_norm"),
         projector=widths,
         projector_bias=words.flag("projector_bias"),
+        projector_ffn=_behind(words),
         projectors=1 + len(taps),
     )
+
+
+def _behind(words: Words) -> GatedFfn | None:
+    """The feed-forward behind a projector."""
+    width = words.whole("projector_width")
+    return None if width is None else GatedFfn(intermediate=width, activation=activation(words))
 
 
 def _patch(words: Words) -> int:
@@ -61,7 +74,9 @@ def _layers(words: Words, hidden: int, heads: int) -> tuple[LayerGroup, ...]:
     )
     fed = feed_forward(words, "dense", 0)
     norms = words.whole("norms") or 2
-    stacked = LayerGroup(count=words.need("layer_count"), attention=attention, ffn=fed, norms=norms)
+    stacked = LayerGroup(
+        count=words.need("layer_count") + (words.whole("global_layers") or 0), attention=attention, ffn=fed, norms=norms
+    )
     if not words.flag("pooling_layer"):
         return (stacked,)
     return stacked, LayerGroup(count=1, attention=attention, ffn=fed, norms=1)  # a query that pools the patches
@@ -74,11 +89,27 @@ def _rows(words: Words) -> int | None:
     rows = words.whole("image_rows")
     if rows is not None:
         return rows * (words.whole("row_tables") or 1)
+    patches = int(math.prod(side // _patch(words) for side in sides_of(words)))
+    return patches if words.whole("tiles") is None else _rows_of_tiles(words, patches)
+
+
+def _rows_of_tiles(words: Words, patches: int) -> int:
+    """Rows for each place of a tile, of tiles at each place in each shape of an image, and of those two kinds of tiles.
+
+    A shape that is none of those listed has rows too.
+    """
+    shapes = words.items("tile_shapes")
+    places = words.need("tiles") * (1 + (8 if shapes is None else len(shapes)))
+    return (patches + 1) * (1 + places) + 2 * places
+
+
+def sides_of(words: Words) -> list[int]:
+    """Height and width of the largest image in pixels."""
     sides = words.get("image_size")
     sides = sides if isinstance(sides, list) else [sides, sides]
-    if not all(isinstance(side, int) for side in sides):
-        raise words.fail("image_size", f"is {sides!r}; must be a whole number")
-    return int(math.prod(side // _patch(words) for side in sides))
+    if len(sides) != 2 or not all(type(side) is int and 1 <= side <= MOST_PIXELS for side in sides):
+        raise words.fail("image_size", f"is {shortened(sides)}; must be a whole number from 1 to {MOST_PIXELS}")
+    return sides
 
 
 def _projector(words: Words, outer: Words, hidden: int, merge: int, text_hidden: int) -> tuple[int, ...]:
