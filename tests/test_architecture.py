@@ -395,10 +395,10 @@ SUFFIX = re.compile(
 )
 _COUNTS = """
 acceptance activation_vectors active_parameters attention_blocks attention_dp attention_window batch batch_axis
-batch_size beams bias blocks buckets bundles cache_tensors calls channels columns comm_steps concurrency
-conv_window convolution_columns copied count cp cp_nodes crossings d_in d_out decay_rank decode_steps depth deviation
-deviations devices dilation directions dispatched dp embedding_width encoder_layer_count entry_dim ep error estimated
-executions expected_tokens_per_step expert_imbalance expert_tp experts experts_per_token exposed_exponentials extra
+batch_size beams bias blocks buckets bundles cache_tensors calls channels columns comm_steps concurrency conv_window
+convolution_columns copied count cp cp_nodes crossings d_in d_out decay_rank decode_steps depth deviation deviations
+devices dilation directions dispatched dp embedding_width encoder_layer_count entry_dim ep error estimated executions
+expected_tokens_per_step expert_imbalance expert_tp experts experts_per_token exposed_exponentials extra
 fast_head_dims features filters frames fullest gate_rank gates given group_size groups half_width half_widths head_dim
 heads hidden high image_size images imbalance in_channels in_values inner input input_shape intermediate
 interval_level kept kernel kernels key_dim key_heads key_rows kv_heads kv_rank latent launch_year launched layer_count
@@ -409,9 +409,9 @@ parameters parts pass_sequences passes past patch patches position_buckets posit
 prefill_tp projector projectors pue q_rank query_rows ranks replica_ranks requests residual_streams residuals rope_dim
 rows samples scalar score_rows seen seqs shape shapes share shared shared_intermediate sharers side_rows sizes slices
 sms softmax_tensors source source_positions speedup splits stage_nodes stage_ranks stages state step_rank steps stored
-stride tapped tensors text_columns tiles token_share token_types tokens_per_expert tokens_per_step touches tp tp_and_pp
-tp_nodes tuned_shapes updates value value_dim value_heads values visited visited_share visits vocab weights width window
-working_ranks worst
+stride tapped tensors text_columns tiles token_share token_types tokens_per_expert tokens_per_step touches tp
+tp_and_pp tp_nodes tuned_shapes updates value value_dim value_heads values visited visited_share visits vocab weights
+width window working_ranks worst
 """
 COUNTS = set(_COUNTS.split())
 """Numbers without a unit: counts, shapes, dimensionless, and tokens or positions by another word."""

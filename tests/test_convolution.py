@@ -133,8 +133,8 @@ def form_s(op: Convolution, batch: Batch, rate: ConvolutionRate, sms: float) -> 
 def test_more_samples_or_positions_compute_no_faster(
     op: Convolution, rate: ConvolutionRate, sms: float, number: float, more: float
 ) -> None:
-    """Where all forms make the same copies: one position takes a form with copies, two may take one without."""
-    assume(not (rate.copies and op.winograd))
+    """Of implicit products: few positions do not fill a tile of Winograd's forms, which are taken where they do."""
+    assume(not op.winograd)
     larger = replace(op, positions=op.positions + more)
     fast = form_s(op, samples(number), rate, sms)
     assert form_s(op, samples(number + more), rate, sms) >= fast
