@@ -10,6 +10,7 @@ import statistics
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 
@@ -17,6 +18,8 @@ import llm_perf_model as lpm
 
 INFER_PROCESS_S = 0.35
 ESTIMATE_S = 300e-6
+IMPORT_S = 1e-3
+CONFIGS = Path(__file__).parents[1] / "tests" / "configs"
 MESH_S, MESH_BYTES = 1.0, 500e6
 
 MESH = """
@@ -57,6 +60,11 @@ def test_one_estimate(benchmark) -> None:
 
     assert benchmark(one) > 0.0
     assert benchmark.stats.stats.median <= ESTIMATE_S
+
+
+def test_import_of_a_config(benchmark) -> None:
+    assert benchmark(lpm.import_hf, CONFIGS / "deepseek-v3.json").layer_count == 61
+    assert benchmark.stats.stats.median <= IMPORT_S
 
 
 def test_million_points_on_an_open_mesh(benchmark) -> None:
