@@ -196,7 +196,7 @@ def test_rooms_of_libraries_exist() -> None:
 _GENERIC = """
 a16 ada attention base cache cnn code coder command cpu custom dynamic eager encoder fast fcn forward fused generic gpu
 hf inference int8 large linear llm lstm mamba mamba2 medium mha micro mini moe mqa neo next open pro server serving
-small super test text tiny
+small super test text tiny vision
 """
 GENERIC = set(_GENERIC.split())
 """Words in catalogue names that name no product."""
