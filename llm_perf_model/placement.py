@@ -7,14 +7,13 @@ from typing import NamedTuple
 
 from .errors import InfeasibleError
 from .machine import Connection
-from .specs.attention import CrossAttention, GroupedQueryAttention, LatentAttention
+from .specs.attention import GroupedQueryAttention, LatentAttention
 from .specs.catalog import load
 from .specs.collective import CollectiveSpec
-from .specs.ffn import Ffn, GatedFfn, MoeFfn, PlainFfn
+from .specs.ffn import MoeFfn
 from .specs.gpu import GpuSpec
 from .specs.layout import LayoutSpec
 from .specs.link import LinkSpec
-from .specs.mixer import Mixer
 from .specs.model import LayerGroup, ModelSpec
 from .specs.network import NetworkSpec
 
@@ -142,7 +141,7 @@ def _check_divides(model: ModelSpec, layout: LayoutSpec) -> None:
             possible = [
                 n for n in range(1, min(most, MOST_RANKS) + 1) if all(_divides(g, n, n * others) for g in model.groups)
             ]
-            sizes = {word: count for block in group.blocks for word, count in (block.shared | _copied(block)).items()}
+            sizes = {word: count for block in group.blocks for word, count in (block.shared | block.copied).items()}
             text = ", ".join(f"{word} {n}" if "width" in word else f"{n} {word}" for word, n in sizes.items())
             beside = f" (each expert over {layout.expert_tp} ranks)" if layout.expert_tp != layout.tp else ""
             raise InfeasibleError(
@@ -156,10 +155,6 @@ def divides(model: ModelSpec | NetworkSpec, tp: int) -> bool:
     return isinstance(model, ModelSpec) and all(_divides(group, tp, tp) for group in model.groups)
 
 
-def _copied(block: Mixer | CrossAttention | Ffn) -> dict[str, int]:
-    return {} if isinstance(block, PlainFfn | GatedFfn | MoeFfn) else block.copied
-
-
 def _divides(group: LayerGroup, tp: int, expert_tp: float) -> bool:
     """What ranks share splits evenly; what they may copy splits evenly or is copied evenly."""
     if expert_tp != tp and isinstance(group.ffn, MoeFfn):
@@ -169,7 +164,7 @@ def _divides(group: LayerGroup, tp: int, expert_tp: float) -> bool:
         counts = [shared_width, *(n for block in group.blocks if block is not group.ffn for n in block.shared.values())]
     else:
         counts = [count for block in group.blocks for count in block.shared.values()]
-    copied = (n for block in group.blocks for n in _copied(block).values())
+    copied = (n for block in group.blocks for n in block.copied.values())
     return all(count % tp == 0 for count in counts) and all(n % tp == 0 or tp % n == 0 for n in copied)
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import model_validator
 
-from .base import Count, Positive, Spec
+from .base import Block, Count, Positive, Spec
 
 
 class Indexer(Spec):
@@ -20,8 +20,11 @@ class Indexer(Spec):
     tokens: Count
 
 
-class GroupedQueryAttention(Spec):
+class GroupedQueryAttention(Block):
     """Softmax attention; `kv_heads = heads` is multi-head, `kv_heads = 1` is multi-query."""
+
+    shared_fields: ClassVar = {"heads": "heads"}
+    copied_fields: ClassVar = {"key-value heads": "kv_heads"}
 
     kind: Literal["gqa"] = "gqa"
     heads: Count
@@ -58,24 +61,16 @@ class GroupedQueryAttention(Spec):
             raise ValueError("window_tokens and chunk_tokens exclude each other: give one of them")
         return self
 
-    @property
-    def shared(self) -> dict[str, int]:
-        """What tensor-parallel ranks share evenly."""
-        return {"heads": self.heads}
 
-    @property
-    def copied(self) -> dict[str, int]:
-        """What they share evenly, or keep copies of where there are more ranks."""
-        return {"key-value heads": self.kv_heads}
-
-
-class LatentAttention(Spec):
+class LatentAttention(Block):
     """Multi-head latent attention: a token's keys and values are products of `kv_rank` cached values.
 
     `rope_dim` values of each key are turned by position and shared by all heads; they are cached beside the latent
     ones. An engine either makes keys and values of all cached tokens, or absorbs those products into the queries and
     the results and attends over the latent values.
     """
+
+    shared_fields: ClassVar = {"heads": "heads"}
 
     kind: Literal["mla"] = "mla"
     heads: Count
@@ -89,23 +84,15 @@ class LatentAttention(Spec):
     out_bias: bool = False
     indexer: Indexer | None = None
 
-    @property
-    def shared(self) -> dict[str, int]:
-        """What tensor-parallel ranks share evenly."""
-        return {"heads": self.heads}
 
-    @property
-    def copied(self) -> dict[str, int]:
-        """What they share evenly, or keep copies of where there are more ranks."""
-        return {}
-
-
-class CompressedAttention(Spec):
+class CompressedAttention(Block):
     """Attention with one key for all heads, which is its value too, over a window and a compressed past.
 
     `ratio` tokens become one entry of the compressed past (None: there is none), of which an `indexer` may pick some.
     Queries are made of `q_rank` values; results of `out_groups` groups of heads pass through `out_rank` values each.
     """
+
+    shared_fields: ClassVar = {"heads": "heads", "groups of results": "out_groups"}
 
     kind: Literal["compressed"] = "compressed"
     heads: Count
@@ -119,19 +106,12 @@ class CompressedAttention(Spec):
     indexer: Indexer | None = None
     sinks: bool = True
 
-    @property
-    def shared(self) -> dict[str, int]:
-        """What tensor-parallel ranks share evenly."""
-        return {"heads": self.heads, "groups of results": self.out_groups}
 
-    @property
-    def copied(self) -> dict[str, int]:
-        """What they share evenly, or keep copies of where there are more ranks."""
-        return {}
-
-
-class CrossAttention(Spec):
+class CrossAttention(Block):
     """Softmax attention of a decoder over the output of an encoder: keys and values come from there."""
+
+    shared_fields: ClassVar = {"heads": "heads"}
+    copied_fields: ClassVar = {"key-value heads": "kv_heads"}
 
     heads: Count
     kv_heads: Count
@@ -143,16 +123,6 @@ class CrossAttention(Spec):
     def _kv_heads_divide_heads(self) -> Self:
         _check_groups(self.heads, self.kv_heads)
         return self
-
-    @property
-    def shared(self) -> dict[str, int]:
-        """What tensor-parallel ranks share evenly."""
-        return {"heads": self.heads}
-
-    @property
-    def copied(self) -> dict[str, int]:
-        """What they share evenly, or keep copies of where there are more ranks."""
-        return {"key-value heads": self.kv_heads}
 
 
 def _check_groups(heads: int, kv_heads: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -23,6 +23,29 @@ class Spec(BaseModel):
     """Immutable; unknown keys, NaN, infinities and silent conversions are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class Block(Spec):
+    """A part of a layer, of which tensor-parallel ranks have a share each."""
+
+    shared_fields: ClassVar[Mapping[str, str]] = {}
+    """What ranks share evenly, in words -> the field that counts it."""
+    copied_fields: ClassVar[Mapping[str, str]] = {}
+    """What they share evenly, or keep copies of where there are more ranks."""
+
+    @property
+    def shared(self) -> dict[str, int]:
+        """What tensor-parallel ranks share evenly."""
+        return _counts(self, self.shared_fields)
+
+    @property
+    def copied(self) -> dict[str, int]:
+        """What they share evenly, or keep copies of where there are more ranks."""
+        return _counts(self, self.copied_fields)
+
+
+def _counts(block: Block, fields: Mapping[str, str]) -> dict[str, int]:
+    return {word: count for word, field in fields.items() if (count := getattr(block, field)) is not None}
 
 
 class Source(Spec):

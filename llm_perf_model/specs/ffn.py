@@ -2,48 +2,44 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from .base import Count, Spec
+from .base import Block, Count
 
 Activation = Literal["relu", "gelu", "gelu_tanh", "silu", "relu2"]
 
 
-class PlainFfn(Spec):
+class PlainFfn(Block):
     """y = act(x W1) W2."""
+
+    shared_fields: ClassVar = {"feed-forward width": "intermediate"}
 
     kind: Literal["plain"] = "plain"
     intermediate: Count
     activation: Activation
     bias: bool = False
 
-    @property
-    def shared(self) -> dict[str, int]:
-        """What tensor-parallel ranks share evenly."""
-        return {"feed-forward width": self.intermediate}
 
-
-class GatedFfn(Spec):
+class GatedFfn(Block):
     """y = (act(x W1) * x W3) W2."""
+
+    shared_fields: ClassVar = {"feed-forward width": "intermediate"}
 
     kind: Literal["gated"] = "gated"
     intermediate: Count
     activation: Activation
     bias: bool = False
 
-    @property
-    def shared(self) -> dict[str, int]:
-        """What tensor-parallel ranks share evenly."""
-        return {"feed-forward width": self.intermediate}
 
-
-class MoeFfn(Spec):
+class MoeFfn(Block):
     """A router sends each token to `experts_per_token` of `experts` feed-forwards.
 
     Shared experts of total width `shared_intermediate` see every token.
     """
+
+    shared_fields: ClassVar = {"feed-forward width": "intermediate", "width of shared experts": "shared_intermediate"}
 
     kind: Literal["moe"] = "moe"
     experts: Count
@@ -68,12 +64,6 @@ class MoeFfn(Spec):
         if self.experts_per_token > self.experts:
             raise ValueError(f"experts_per_token is {self.experts_per_token}, more than the {self.experts} experts")
         return self
-
-    @property
-    def shared(self) -> dict[str, int]:
-        """What tensor-parallel ranks share evenly."""
-        shared = {"width of shared experts": self.shared_intermediate} if self.shared_intermediate else {}
-        return {"feed-forward width": self.intermediate, **shared}
 
 
 Ffn = Annotated[PlainFfn | GatedFfn | MoeFfn, Field(discriminator="kind")]

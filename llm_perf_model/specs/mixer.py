@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Discriminator, Tag
 
 from .attention import CompressedAttention, GroupedQueryAttention, LatentAttention
-from .base import Count, Spec
+from .base import Block, Count
 
 
-class SelectiveState(Spec):
+class SelectiveState(Block):
     """Mamba: each of `inner` channels keeps `state` values that the token itself says how to update."""
+
+    shared_fields: ClassVar = {"channels": "inner"}
 
     kind: Literal["mamba"] = "mamba"
     inner: Count
@@ -25,19 +27,12 @@ class SelectiveState(Spec):
     inner_norms: bool = False
     """Whether step sizes and the two vectors of the state are normalised."""
 
-    @property
-    def shared(self) -> dict[str, int]:
-        """What tensor-parallel ranks share evenly."""
-        return {"channels": self.inner}
 
-    @property
-    def copied(self) -> dict[str, int]:
-        """What they share evenly, or keep copies of where there are more ranks."""
-        return {}
-
-
-class HeadState(Spec):
+class HeadState(Block):
     """Mamba-2: heads of `head_dim` channels share a step size and, by group, the two vectors of the state."""
+
+    shared_fields: ClassVar = {"heads": "heads"}
+    copied_fields: ClassVar = {"groups": "groups"}
 
     kind: Literal["mamba2"] = "mamba2"
     heads: Count
@@ -50,23 +45,15 @@ class HeadState(Spec):
     gated_norm: bool = True
     """Whether results are normalised behind their gate."""
 
-    @property
-    def shared(self) -> dict[str, int]:
-        """What tensor-parallel ranks share evenly."""
-        return {"heads": self.heads}
 
-    @property
-    def copied(self) -> dict[str, int]:
-        """What they share evenly, or keep copies of where there are more ranks."""
-        return {"groups": self.groups}
-
-
-class DeltaState(Spec):
+class DeltaState(Block):
     """A gated delta net: a head keeps a matrix of keys by values and corrects it by what it would have recalled.
 
     `value_heads` share the keys of `key_heads`. Step sizes and decays are one a head, or (`decay_rank`) a decay for
     each key value, made of so many values.
     """
+
+    shared_fields: ClassVar = {"heads of values": "value_heads", "heads of keys": "key_heads"}
 
     kind: Literal["delta_net"] = "delta_net"
     key_heads: Count
@@ -78,19 +65,11 @@ class DeltaState(Spec):
     gate_rank: Count | None = None
     """Values that the gate of the results is made of; None: it is made of the layer's input."""
 
-    @property
-    def shared(self) -> dict[str, int]:
-        """What tensor-parallel ranks share evenly."""
-        return {"heads of values": self.value_heads, "heads of keys": self.key_heads}
 
-    @property
-    def copied(self) -> dict[str, int]:
-        """What they share evenly, or keep copies of where there are more ranks."""
-        return {}
-
-
-class DecayState(Spec):
+class DecayState(Block):
     """Linear attention: a head keeps the sum of its keys times values, which decays at a fixed rate."""
+
+    shared_fields: ClassVar = {"heads": "heads"}
 
     kind: Literal["linear"] = "linear"
     heads: Count
@@ -99,34 +78,16 @@ class DecayState(Spec):
     """Whether results pass a gate made of the layer's input."""
     norm: bool = True
 
-    @property
-    def shared(self) -> dict[str, int]:
-        """What tensor-parallel ranks share evenly."""
-        return {"heads": self.heads}
 
-    @property
-    def copied(self) -> dict[str, int]:
-        """What they share evenly, or keep copies of where there are more ranks."""
-        return {}
-
-
-class ShortConvolution(Spec):
+class ShortConvolution(Block):
     """A gated convolution over the last `conv_window` tokens of each channel."""
+
+    shared_fields: ClassVar = {"channels": "inner"}
 
     kind: Literal["short_conv"] = "short_conv"
     inner: Count
     conv_window: Count
     bias: bool = False
-
-    @property
-    def shared(self) -> dict[str, int]:
-        """What tensor-parallel ranks share evenly."""
-        return {"channels": self.inner}
-
-    @property
-    def copied(self) -> dict[str, int]:
-        """What they share evenly, or keep copies of where there are more ranks."""
-        return {}
 
 
 def _kind(value: Any) -> str | None:
