@@ -18,6 +18,7 @@ from .api import (
     tariffs,
 )
 from .capacity import Capacity
+from .cells import Cells
 from .errors import (
     InfeasibleError,
     LlmPerfModelError,
@@ -27,6 +28,7 @@ from .errors import (
     UnknownNameError,
 )
 from .estimate import Estimate
+from .grid import Sweep
 from .specs.collective import CollectiveSpec
 from .specs.engine import EngineSpec
 from .specs.gpu import GpuSpec
@@ -39,6 +41,7 @@ from .specs.power import PowerSpec
 from .specs.precision import PrecisionSpec
 from .specs.price import PriceSpec, TariffSpec
 from .specs.workload import WorkloadSpec
+from .sweep import sweep
 
 if _TYPE_CHECKING:
     from .importers.foreign import import_file
@@ -50,6 +53,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Capacity",
+    "Cells",
     "CollectiveSpec",
     "EngineSpec",
     "Estimate",
@@ -67,6 +71,7 @@ __all__ = [
     "PriceSpec",
     "RequestError",
     "SpecError",
+    "Sweep",
     "TariffSpec",
     "UnknownNameError",
     "WorkloadSpec",
@@ -87,6 +92,7 @@ __all__ = [
     "powers",
     "precisions",
     "prices",
+    "sweep",
     "tariffs",
     "validate",
 ]

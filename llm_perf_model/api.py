@@ -103,6 +103,11 @@ def answer(request: Request, case: Case | None = None) -> Estimate:
     )
 
 
+def case_of(request: Request) -> Case:
+    """The case of a request without its techniques, for `answer` of requests that differ in numbers alone."""
+    return _case(_as_stored(request))
+
+
 def _reached(machine: Machine, request: Request) -> Machine:
     """The machine with the efficiencies and the power limit of a request."""
     machine = with_efficiencies(machine, request.flops_efficiency, request.hbm_memory_efficiency)

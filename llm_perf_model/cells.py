@@ -1,0 +1,113 @@
+"""Cells of a sweep one below the other: a table of coordinates and metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from .errors import RequestError
+from .report.document import Report, Table
+from .report.export import write_columns
+
+Columns = Mapping[str, npt.NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Rows of a table as columns, equally long."""
+
+    SHOWN: ClassVar[int] = 20
+    """Rows of its text."""
+
+    coordinates: Columns
+    metrics: Columns
+
+    @property
+    def columns(self) -> dict[str, npt.NDArray[Any]]:
+        """Name -> values: where each cell is, then what it holds."""
+        return {**self.coordinates, **self.metrics}
+
+    def __len__(self) -> int:
+        return len(next(iter(self.metrics.values())))
+
+    def __getitem__(self, name: str) -> npt.NDArray[Any]:
+        """The column of a name."""
+        if name not in self.columns:
+            raise RequestError(f"{name}: is no column; known: {', '.join(self.columns)}")
+        return self.columns[name]
+
+    def row(self, index: int) -> dict[str, Any]:
+        """One cell, as Python's own values."""
+        return {name: _own(values[index]) for name, values in self.columns.items()}
+
+    def rows(self) -> list[dict[str, Any]]:
+        """All cells; None for a number that is not known."""
+        columns = {name: _listed(values) for name, values in self.columns.items()}
+        return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+    def sorted(self, name: str) -> Cells:
+        """The same in ascending order of a column."""
+        order = np.argsort(self[name], kind="stable")
+        parts = ({key: values[order] for key, values in each.items()} for each in (self.coordinates, self.metrics))
+        return Cells(*parts)
+
+    def to_pandas(self) -> Any:
+        """A pandas `DataFrame` (extra `sweep`)."""
+        try:
+            import pandas as pd
+        except ImportError:
+            raise RequestError("a DataFrame needs the package pandas: pip install 'llm-perf-model[sweep]'") from None
+        return pd.DataFrame(self.columns)
+
+    def to_csv(self, path: str) -> None:
+        """Write a line for each cell."""
+        write_columns(path, self.columns, "csv")
+
+    def to_json(self, path: str) -> None:
+        """Write a list of objects, one for each cell."""
+        write_columns(path, self.columns, "json")
+
+    def to_parquet(self, path: str) -> None:
+        """Write a Parquet file (extra `sweep`)."""
+        write_columns(path, self.columns, "parquet")
+
+    def table(self) -> Table:
+        """The first cells, for people."""
+        listed = [_listed(values[: self.SHOWN]) for values in self.columns.values()]
+        rows = tuple(tuple(_text(value) for value in row) for row in zip(*listed, strict=True))
+        return Table(tuple(self.columns), rows, text_columns=0)
+
+    def report(self) -> Report:
+        """The same with how many there are."""
+        notes = (f"the first {self.SHOWN} are shown",) if len(self) > self.SHOWN else ()
+        return Report(f"{len(self):,} configurations", (self.table(),), notes)
+
+    def __str__(self) -> str:
+        return self.report().text()
+
+    def _repr_html_(self) -> str:
+        return self.report().html()
+
+
+def _own(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _listed(values: npt.NDArray[Any]) -> list[Any]:
+    """Python's own values; None where a number is not known."""
+    items: list[Any] = values.tolist()
+    if values.dtype.kind == "f" and np.any(np.isnan(values)):
+        return [None if item != item else item for item in items]  # noqa: PLR0124
+    return items
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,242 @@
+"""The result of a sweep: arrays with named axes, the best cells of them, and files."""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from .axes import POINTS, Axis
+from .cells import Cells
+from .errors import InfeasibleError, RequestError
+from .metrics import metric
+from .report.document import Report
+from .specs.base import FileSpec
+from .types import Array, MaskArray
+
+_SIGNS: Final[Mapping[str, Callable[[Any, Any], Any]]] = {
+    "<=": operator.le, ">=": operator.ge, "<": operator.lt, ">": operator.gt,
+}  # fmt: skip
+_SHOWN_REASONS: Final = 3
+
+
+class Skipped(NamedTuple):
+    """Configurations that cannot run: where, how many, and why."""
+
+    where: Mapping[str, Any]
+    """Axis -> value, or the least and the most of several; axes that are left out have all their values."""
+    cells: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Metrics of all combinations of values, as arrays with an axis for each field of several values."""
+
+    axes: tuple[Axis, ...]
+    metrics: Mapping[str, npt.NDArray[Any]]
+    """Name -> array. Numbers of cells that were skipped are NaN."""
+    done: MaskArray
+    """Whether a cell was computed."""
+    skipped: tuple[Skipped, ...]
+    fixed: Mapping[str, Any]
+    """Fields of one value."""
+
+    @property
+    def dims(self) -> tuple[str, ...]:
+        """Names of the axes."""
+        return tuple(axis.name for axis in self.axes)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Lengths of the axes."""
+        return tuple(len(axis) for axis in self.axes)
+
+    @property
+    def size(self) -> int:
+        """Configurations, those that were skipped included."""
+        return prod(self.shape)
+
+    def __getitem__(self, name: str) -> npt.NDArray[Any]:
+        """The array of a metric."""
+        return self.metrics[metric(name, self.metrics).name]
+
+    def cells(self, chosen: MaskArray | None = None) -> Cells:
+        """The computed cells as a table, the last axis the fastest; or those chosen by a mask."""
+        mask = self.done if chosen is None else chosen
+        columns: dict[str, npt.NDArray[Any]] = {}
+        for number, axis in enumerate(self.axes):
+            shape = [1] * len(self.axes)
+            shape[number] = -1
+            named = {POINTS: axis.labels, **axis.columns} if axis.name == POINTS else axis.columns
+            for field, values in named.items():
+                columns[field] = np.broadcast_to(_column(field, values).reshape(shape), self.shape)[mask]
+        return Cells(columns, {name: values[mask] for name, values in self.metrics.items()})
+
+    @cached_property
+    def runs(self) -> MaskArray:
+        """Whether a cell was computed, fits the memory and stays within the positions of its model."""
+        mask: MaskArray = self.done & self.metrics["fits"] & ~self.metrics["extrapolated"]
+        return mask
+
+    def best(self, objective: str, constraints: str | Iterable[str] = ()) -> dict[str, Any]:
+        """The cell that runs, meets the constraints and has the best value of a metric, the first of several.
+
+        Args:
+            objective: a metric; the highest throughput, batch size or utilisation is best, the lowest of all others.
+            constraints: `tpot_s <= 0.03`, one or several, or several in a text with commas.
+
+        Raises:
+            RequestError: a metric is unknown, or a constraint is none.
+            InfeasibleError: no cell meets them.
+        """
+        values, mask = self._least(objective), self.runs
+        if not np.any(mask):
+            raise InfeasibleError("no configuration of the sweep fits and stays within the positions of its model")
+        for text in constraints.split(",") if isinstance(constraints, str) else constraints:
+            mask = mask & self._meeting(text, mask)
+        found = np.flatnonzero(mask & ~np.isnan(values))
+        if not found.size:
+            raise InfeasibleError(f"{objective} is known for no configuration that meets the constraints")
+        place = np.unravel_index(found[np.argmin(values.ravel()[found])], self.shape)
+        only = np.zeros(self.shape, np.bool_)
+        only[place] = True
+        return self.cells(only).row(0)
+
+    def pareto(self, x: str, y: str) -> Cells:
+        """Cells that run, and than which no other is better in one of two metrics and as good in the other."""
+        first, second = self._least(x), self._least(y)
+        found = np.flatnonzero(self.runs & ~np.isnan(first) & ~np.isnan(second))
+        a, b = first.ravel()[found], second.ravel()[found]
+        order = np.lexsort((b, a))
+        a, b, found = a[order], b[order], found[order]
+        before = np.concatenate(([np.inf], np.minimum.accumulate(b)[:-1]))[: b.size]
+        front = found[b < before]
+        only = np.zeros(self.shape, np.bool_)
+        only.ravel()[front] = True
+        return self.cells(only).sorted(x)
+
+    def _least(self, name: str) -> Array:
+        """A metric, turned so that less is better."""
+        found = metric(name, self.metrics)
+        if found.kind == "text":
+            raise RequestError(f"{name}: is a word, not a number; name another metric")
+        values: Array = self.metrics[name].astype(np.float64)
+        return -values if found.more_is_better else values
+
+    def _meeting(self, text: str, mask: MaskArray) -> MaskArray:
+        """Where a constraint holds."""
+        match = re.fullmatch(r"\s*(\w+)\s*(?:(<=|>=|<|>)\s*(\S+)\s*)?", text)
+        try:
+            name, sign, bound = match.groups() if match else ("", None, None)
+            limit = None if bound is None else float(bound)
+        except ValueError:
+            name = ""
+        if not name:
+            raise RequestError(f"constraint '{text.strip()}' is none; give a metric and a limit, as tpot_s <= 0.03")
+        values = self[name]
+        if metric(name).kind == "mask" and sign is None:
+            met: MaskArray = values
+        elif sign is None or metric(name).kind == "text":
+            raise RequestError(f"constraint '{text.strip()}' is none; give a metric and a limit, as tpot_s <= 0.03")
+        else:
+            met = _SIGNS[sign](values, limit)
+        if np.any(mask) and not np.any(mask & met):
+            raise InfeasibleError(f"no configuration meets {text.strip()}{_nearest(values[mask], sign)}")
+        return met
+
+    def to_pandas(self) -> Any:
+        """A pandas `DataFrame` of the computed cells (extra `sweep`)."""
+        return self.cells().to_pandas()
+
+    def to_xarray(self) -> Any:
+        """An xarray `Dataset` with all axes (extra `sweep`)."""
+        try:
+            import xarray
+        except ImportError:
+            raise RequestError("a Dataset needs the package xarray: pip install 'llm-perf-model[sweep]'") from None
+        coordinates: dict[str, Any] = {}
+        for axis in self.axes:
+            coordinates |= {field: (axis.name, _column(field, values)) for field, values in axis.columns.items()}
+        arrays = {name: (self.dims, values) for name, values in self.metrics.items()}
+        return xarray.Dataset(arrays, coordinates, {field: str(_plain(value)) for field, value in self.fixed.items()})
+
+    def to_csv(self, path: str) -> None:
+        """Write the computed cells, a line each."""
+        self.cells().to_csv(path)
+
+    def to_parquet(self, path: str) -> None:
+        """Write the computed cells (extra `sweep`)."""
+        self.cells().to_parquet(path)
+
+    def report(self) -> Report:
+        """A short table: the first cells, and what was skipped."""
+        axes = " x ".join(f"{len(axis)} {axis.name}" for axis in self.axes) or "one value of each field"
+        table = self.cells(_first(self.done, Cells.SHOWN)).table()
+        return Report(f"{axes}: {self.size:,} configurations", (table,), tuple(self._notes()))
+
+    def _notes(self) -> Iterable[str]:
+        computed = int(np.count_nonzero(self.done))
+        if computed > Cells.SHOWN:
+            yield f"the first {Cells.SHOWN} of {computed:,} are shown"
+        if computed:
+            runs = int(np.count_nonzero(self.runs))
+            yield f"{runs:,} of {computed:,} fit the memory and stay within the positions of their model"
+        for each in self.skipped[:_SHOWN_REASONS]:
+            where = ", ".join(f"{name} {_words(value)}" for name, value in each.where.items())
+            yield f"skipped: {each.cells:,} of {where or 'all'}: {each.reason}"
+        if len(self.skipped) > _SHOWN_REASONS:
+            rest = self.skipped[_SHOWN_REASONS:]
+            yield f"skipped: {sum(each.cells for each in rest):,} more, for {len(rest)} reasons (see skipped)"
+
+    def __str__(self) -> str:
+        return self.report().text()
+
+    def _repr_html_(self) -> str:
+        return self.report().html()
+
+
+def _first(mask: MaskArray, count: int) -> MaskArray:
+    """The first cells of a mask."""
+    found = np.zeros(mask.shape, np.bool_)
+    found.ravel()[np.flatnonzero(mask)[:count]] = True
+    return found
+
+
+def _nearest(values: npt.NDArray[Any], sign: str | None) -> str:
+    known = values[~np.isnan(values)] if values.dtype == np.float64 else values[:0]
+    if not known.size or sign is None:
+        return ""
+    return f": the {'lowest' if '<' in sign else 'highest'} is {(np.min if '<' in sign else np.max)(known):.4g}"
+
+
+def _column(field: str, values: Any) -> npt.NDArray[Any]:
+    """Values of an axis as a table shows them: specs by their names, counts as whole numbers."""
+    if isinstance(values, np.ndarray):
+        whole = not field.endswith("_per_s") and bool(np.all((values == np.floor(values)) & (np.abs(values) < 2.0**53)))
+        return values.astype(np.int64) if whole else values
+    items = [_plain(value) for value in values]
+    if {type(item) for item in items} in ({int}, {float}, {bool}):
+        return np.array(items)
+    column = np.empty(len(items), dtype=object)
+    column[:] = items
+    return column
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, FileSpec):
+        return value.name
+    return "x".join(map(str, value)) if isinstance(value, tuple | list) else value
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, tuple) and len(value) == 2:
+        return f"{value[0]:g} to {value[1]:g}"
+    return f"{value:g}" if isinstance(value, float) else str(_plain(value))
