@@ -308,9 +308,13 @@ def _model_of(value: str | AnyModel, input_shape: Shape | None) -> AnyModel:
     """The model or the network that a name, an alias or a path stands for."""
     if not isinstance(value, str):
         return value
-    imported = _imported(value, input_shape) if is_path(value) else None
-    if imported is not None:
-        return imported
+    if not is_path(value):
+        return _named_model(value)
+    return _imported(value, input_shape) or _known_model(value)
+
+
+def _known_model(value: str) -> AnyModel:
+    """The model or the network of a name, an alias, or a file of this package."""
     if value in names(NetworkSpec):
         return load(NetworkSpec, value)
     try:
@@ -346,6 +350,7 @@ def _network_at(path: str, failure: SpecError) -> NetworkSpec:
         raise min(failure, other, key=lambda error: str(error).count("\n")) from None
 
 
+_named_model = lru_cache(maxsize=256)(_known_model)
 _named_case = lru_cache(maxsize=256)(_make)
 
 

@@ -64,6 +64,8 @@ def axis_of(field: str, value: Any) -> Axis | None:
     Raises:
         RequestError: there is no value, or a range is none.
     """
+    if field in ARRAYS and isinstance(value, np.ndarray) and value.ndim == 1 and value.size and value.dtype.kind in "iuf":
+        return Axis(field, {field: value.astype(np.float64)})
     items = _items(field, value)
     if items is None:
         return None

@@ -57,6 +57,7 @@ def folder_of(kind: type[FileSpec]) -> Path:
     return data_folder(FOLDERS[kind][1])
 
 
+@cache
 def data_folder(name: str) -> Path:
     """The packaged data folder, or the one beside the package in a checkout."""
     packaged = _PACKAGE / "data" / name

@@ -13,6 +13,7 @@ from ..types import Array, Mask, Num
 MOST = 1e12
 """The largest count that is taken for meant."""
 MOST_RANKS = 10**6
+_NONE = np.zeros(0)
 
 
 def _whole(value: object) -> Num:
@@ -63,15 +64,12 @@ def _scalar(wanted: str, right: Callable[[float], bool]) -> Callable[[object], f
 
 
 def _checked(value: object, wanted: str, right: Callable[[Array], Mask]) -> Num:
-    problem = ValueError(f"is {shortened(value)}; must be {wanted}")
-    if isinstance(value, bool | str) or value is None:
-        raise problem
     try:
-        numbers = np.asarray(value, dtype=np.float64)
+        numbers = _NONE if isinstance(value, bool | str) or value is None else np.asarray(value, dtype=np.float64)
     except (TypeError, ValueError, OverflowError):
-        raise problem from None
+        numbers = _NONE
     if numbers.size == 0 or not np.all(np.isfinite(numbers) & right(numbers)):
-        raise problem
+        raise ValueError(f"is {shortened(value)}; must be {wanted}")
     return float(numbers) if numbers.ndim == 0 else numbers
 
 
