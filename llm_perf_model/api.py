@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from .capacity import Capacity
-from .case import AnyModel, Case, make_case
+from .case import AnyModel, Case, make_case, with_hardware
 from .cost import price_of
 from .errors import InfeasibleError, SpecError, UnknownNameError
 from .estimate import Estimate
@@ -79,6 +79,8 @@ def answer(request: Request, case: Case | None = None) -> Estimate:
     """The estimate of a checked request, of its own case or of one that is like it."""
     request = _as_stored(request)
     plain = _case(request) if case is None else case
+    if request.hardware is not None:
+        plain = with_hardware(plain, request.hardware)
     case = equipped(plain, request) if request.techniques else plain
     machine = _reached(case.machine, request)
     if request.price is not None or request.tariff is not None:

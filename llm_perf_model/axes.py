@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, get_args
+from types import UnionType
+from typing import Annotated, Any, Final, Union, get_args, get_origin
 
 import numpy as np
 from pydantic import BaseModel
@@ -22,7 +23,16 @@ POINTS: Final = "point"
 MOST_VALUES: Final = 10**7
 """Of one range."""
 
-_TYPES: Final = {name: {each.annotation, *get_args(each.annotation)} for name, each in Request.model_fields.items()}
+
+def _kinds(annotation: Any) -> set[Any]:
+    """The types that an annotation allows."""
+    parts = get_args(annotation)
+    if get_origin(annotation) is Annotated:
+        return _kinds(parts[0])
+    return {annotation}.union(*map(_kinds, parts)) if get_origin(annotation) in {Union, UnionType} else {annotation}
+
+
+_TYPES: Final = {name: _kinds(each.annotation) for name, each in Request.model_fields.items()}
 ARRAYS: Final = frozenset(name for name, kinds in _TYPES.items() if np.ndarray in kinds)
 """Fields that take arrays: they are evaluated together."""
 
@@ -64,7 +74,13 @@ def axis_of(field: str, value: Any) -> Axis | None:
     Raises:
         RequestError: there is no value, or a range is none.
     """
-    if field in ARRAYS and isinstance(value, np.ndarray) and value.ndim == 1 and value.size and value.dtype.kind in "iuf":
+    if (
+        field in ARRAYS
+        and isinstance(value, np.ndarray)
+        and value.ndim == 1
+        and value.size
+        and value.dtype.kind in "iuf"
+    ):
         return Axis(field, {field: value.astype(np.float64)})
     items = _items(field, value)
     if items is None:
@@ -120,7 +136,7 @@ def _parsed(field: str, item: Any) -> list[Any]:
         return [_WORDS[item.lower()]]
     if field in _FLAGS:
         return [item]
-    return numbers_in(field, item) if ":" in item else [_number(field, item)]
+    return numbers_in(field, item) if ":" in item else [_tidy(_number(field, item))]
 
 
 def numbers_in(field: str, text: str) -> list[float]:
@@ -183,8 +199,7 @@ def _tidy(number: float) -> float:
 def _number(field: str, text: str) -> float:
     if not re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", text):
         raise RequestError(f"{field}: '{text}' is no number; give numbers, or a range as lo:hi:step")
-    number = float(text)
-    return int(number) if number.is_integer() else number
+    return float(text)
 
 
 def _array(field: str, items: list[Any]) -> Array:

@@ -20,6 +20,7 @@ from .specs.catalog import load, names
 from .specs.collective import CollectiveSpec
 from .specs.engine import EngineSpec
 from .specs.gpu import GpuSpec
+from .specs.hardware import Given
 from .specs.kernels import KernelSpec
 from .specs.layer import Shape, shape_after, text_of
 from .specs.layout import LayoutSpec
@@ -151,8 +152,30 @@ def alike(
     """
     c = case
     parts = (model or c.model, gpu or c.gpu, c.engine, precision or c.precision, layout or c.layout)
-    links = c.named if gpu is None or gpu == c.gpu else NO_LINKS  # those of one device need not be another's
+    links = c.named if gpu is None or gpu.name == c.gpu.name else NO_LINKS  # those of one device need not be another's
     return make_case(*parts, links.inside, c.beams, None, *links[1:])
+
+
+def with_hardware(case: Case, given: Given) -> Case:
+    """The case on a device with other numbers than its datasheet's: another machine, the same graph.
+
+    A file of such a device would answer the same: energy keeps its shares of the design power at the new peaks.
+    """
+    c, gpu, inside = case, case.gpu, case.joints.inside
+    if given.hbm_bytes_per_s is not None:
+        gpu = gpu.model_copy(update={"hbm_bytes_per_s": given.hbm_bytes_per_s})
+    if given.flops_per_s is not None:
+        factor = given.flops_per_s / c.machine.peak_flops_per_s
+        gpu = gpu.model_copy(
+            update={"peak_flops_per_s": {unit: peak * factor for unit, peak in gpu.peak_flops_per_s.items()}}
+        )
+    joined, named = c.joints, c.named
+    if given.link_bytes_per_s is not None and inside is not None:
+        rate = inside.link.bytes_per_s * (given.link_bytes_per_s / inside.bytes_per_s)
+        inside = inside._replace(link=inside.link.model_copy(update={"bytes_per_s": rate}))
+        joined, named = joined._replace(inside=inside), named._replace(inside=inside.link)
+    reached = _machine(c.model, gpu, c.engine, c.running, joined, c.kernels, c.power, c.beams, c.graph)
+    return replace(case, gpu=gpu, joints=joined, named=named, machine=reached)
 
 
 def with_coefficients(case: Case, engine: EngineSpec) -> Case:

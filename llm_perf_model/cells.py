@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any, ClassVar
 
 import numpy as np
-import numpy.typing as npt
 
 from .errors import RequestError
+from .metrics import label, shown
 from .report.document import Report, Table
 from .report.export import write_columns
+from .types import Column
 
-Columns = Mapping[str, npt.NDArray[Any]]
+Columns = dict[str, Column]
 
 
 @dataclass(frozen=True)
@@ -27,14 +28,14 @@ class Cells:
     metrics: Columns
 
     @property
-    def columns(self) -> dict[str, npt.NDArray[Any]]:
+    def columns(self) -> dict[str, Column]:
         """Name -> values: where each cell is, then what it holds."""
         return {**self.coordinates, **self.metrics}
 
     def __len__(self) -> int:
         return len(next(iter(self.metrics.values())))
 
-    def __getitem__(self, name: str) -> npt.NDArray[Any]:
+    def __getitem__(self, name: str) -> Column:
         """The column of a name."""
         if name not in self.columns:
             raise RequestError(f"{name}: is no column; known: {', '.join(self.columns)}")
@@ -76,15 +77,25 @@ class Cells:
         write_columns(path, self.columns, "parquet")
 
     def table(self) -> Table:
-        """The first cells, for people."""
-        listed = [_listed(values[: self.SHOWN]) for values in self.columns.values()]
-        rows = tuple(tuple(_text(value) for value in row) for row in zip(*listed, strict=True))
-        return Table(tuple(self.columns), rows, text_columns=0)
+        """The first cells, for people, with units."""
+        heads, columns = [], []
+        for name, values in (self.coordinates | self._read()).items():
+            heads.append(label(name))
+            columns.append([shown(name, value) for value in _listed(values[: self.SHOWN])])
+        words = takewhile(lambda values: values.dtype.kind not in "if", self.coordinates.values())
+        return Table(tuple(heads), tuple(zip(*columns, strict=True)), text_columns=len(tuple(words)))
+
+    def _read(self) -> dict[str, Column]:
+        """What people read of the metrics: what can run in one word, and no sum of what stands beside it."""
+        rest = {"fits", "extrapolated"} | ({"total_s"} if {"ttft_s", "tpot_s"} <= self.metrics.keys() else set())
+        found = {name: values for name, values in self.metrics.items() if name not in rest}
+        length = np.where(self.metrics["extrapolated"], "too long", "yes")
+        return found | {"runs": np.where(self.metrics["fits"], length, "no memory")}
 
     def report(self) -> Report:
         """The same with how many there are."""
         notes = (f"the first {self.SHOWN} are shown",) if len(self) > self.SHOWN else ()
-        return Report(f"{len(self):,} configurations", (self.table(),), notes)
+        return Report("1 configuration" if len(self) == 1 else f"{len(self):,} configurations", (self.table(),), notes)
 
     def __str__(self) -> str:
         return self.report().text()
@@ -97,17 +108,9 @@ def _own(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def _listed(values: npt.NDArray[Any]) -> list[Any]:
+def _listed(values: Column) -> list[Any]:
     """Python's own values; None where a number is not known."""
     items: list[Any] = values.tolist()
     if values.dtype.kind == "f" and np.any(np.isnan(values)):
         return [None if item != item else item for item in items]  # noqa: PLR0124
     return items
-
-
-def _text(value: Any) -> str:
-    if value is None:
-        return "-"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -18,10 +18,12 @@ from .breakdown import DETAILS, Detail
 from .capacity import Capacity
 from .errors import LlmPerfModelError, OutOfMemoryError, RequestError
 from .estimate import Estimate
-from .flags import given_to, taking
+from .flags import given_to, like, taking
 from .listing import KINDS, listing, show_spec, spec_report
+from .queries import Query, asked
 from .report.document import FORMATS, Format, Report
 from .report.export import write_text
+from .specs.hardware import Hardware
 from .specs.request import Request
 from .specs.sharing import Sharing
 from .specs.techniques import Techniques
@@ -29,7 +31,7 @@ from .specs.techniques import Techniques
 PROGRAM = "llm-perf-model"
 
 
-@taking(Sharing, Techniques)
+@taking(Sharing, Techniques, Hardware)
 def infer(
     model: str | None = None,
     gpu: str = "a100-sxm-40gb",
@@ -98,7 +100,7 @@ def infer(
         breakdown: ops or roles, where the time goes
         format: text, json, csv or markdown
         output: file to write instead of standard output
-        **techniques: how ranks share, and what engines do beyond one pass over a prompt and one token a step
+        **techniques: how ranks share, what engines do beyond one pass over a prompt and one token a step, and devices
     """
     given = given_to(locals(), "techniques")
     detail, form, path = _detail(given.pop("breakdown", None)), given.pop("format"), given.pop("output", None)
@@ -155,6 +157,37 @@ def memory(
     given = given_to(locals(), "techniques")
     form, path = given.pop("format"), given.pop("output", None)
     return _finish(Capacity(answer(Request.of(given))).report(), form, path)
+
+
+@like(infer, without=("breakdown", "interval_level"))
+def sweep(
+    model: str | None = None,
+    metrics: str | None = None,
+    best: str | None = None,
+    constraints: str | None = None,
+    pareto: str | None = None,
+    format: str = "text",
+    output: str | None = None,
+    **fields: Any,
+) -> Report:
+    """All combinations of values: each flag takes one, several with commas, or a range.
+
+    A range is lo:hi, lo:hi:step, lo:hi:x2 (by a factor) or lo:hi:n50 (50 numbers; for rates lo:hi:50 too).
+
+    Args:
+        model: names, aliases or paths of models (`list models` shows all)
+        metrics: what to keep of each estimate, by names with commas (default: times, throughput, memory, energy, cost)
+        best: metric whose best configuration is the answer, in place of all
+        constraints: what the best one is to meet, as "tpot_s <= 0.03, ttft_s <= 0.5"
+        pareto: two metrics; the answer is what no other configuration beats in both
+        format: text (the first ones), json, csv or markdown
+        output: file to write: .csv, .json or .parquet
+        **fields: those of infer
+    """
+    form = cast("Format", _one_of("format", format, FORMATS))
+    query = Query.of(metrics, best, constraints, pareto)
+    given = {flag: value for flag, value in {"model": model, **fields}.items() if value is not None}
+    return asked(given, query, form, None if output is None else _file("output", output))
 
 
 def list_(kind: str = "models", format: str = "text", output: str | None = None) -> Report:
@@ -322,6 +355,7 @@ def import_file(
 COMMANDS: dict[str, Callable[..., Report]] = {
     "infer": infer,
     "memory": memory,
+    "sweep": sweep,
     "list": list_,
     "show": show,
     "validate": validate,

@@ -278,6 +278,8 @@ class Estimate:
             return Bounds(None, None, f"none: no engine has records with {unmeasured[0]} yet")
         if request.flops_efficiency is not None or request.hbm_memory_efficiency is not None:
             return Bounds(None, None, "none: the efficiencies were given, not fitted")
+        if request.hardware is not None:
+            return Bounds(None, None, "none: numbers of the device were given, so that no record is of it")
         phase: PhaseName = INTERVALS[metric] if case.model.causal else "prefill"
         if isinstance(case.model, NetworkSpec):
             phase = "network"

@@ -11,15 +11,15 @@ from math import prod
 from typing import Any, Final, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from .axes import POINTS, Axis
 from .cells import Cells
 from .errors import InfeasibleError, RequestError
 from .metrics import metric
 from .report.document import Report
+from .report.export import write_columns
 from .specs.base import FileSpec
-from .types import Array, MaskArray
+from .types import Array, Column, MaskArray
 
 _SIGNS: Final[Mapping[str, Callable[[Any, Any], Any]]] = {
     "<=": operator.le, ">=": operator.ge, "<": operator.lt, ">": operator.gt,
@@ -38,10 +38,10 @@ class Skipped(NamedTuple):
 
 @dataclass(frozen=True)
 class Sweep:
-    """Metrics of all combinations of values, as arrays with an axis for each field of several values."""
+    """Metrics of all combinations of values, with an axis for each field of several."""
 
     axes: tuple[Axis, ...]
-    metrics: Mapping[str, npt.NDArray[Any]]
+    metrics: Mapping[str, Column]
     """Name -> array. Numbers of cells that were skipped are NaN."""
     done: MaskArray
     """Whether a cell was computed."""
@@ -64,14 +64,14 @@ class Sweep:
         """Configurations, those that were skipped included."""
         return prod(self.shape)
 
-    def __getitem__(self, name: str) -> npt.NDArray[Any]:
+    def __getitem__(self, name: str) -> Column:
         """The array of a metric."""
         return self.metrics[metric(name, self.metrics).name]
 
     def cells(self, chosen: MaskArray | None = None) -> Cells:
-        """The computed cells as a table, the last axis the fastest; or those chosen by a mask."""
+        """The computed cells as a table, or those of a mask; the last axis is the fastest."""
         mask = self.done if chosen is None else chosen
-        columns: dict[str, npt.NDArray[Any]] = {}
+        columns: dict[str, Column] = {}
         for number, axis in enumerate(self.axes):
             shape = [1] * len(self.axes)
             shape[number] = -1
@@ -82,12 +82,16 @@ class Sweep:
 
     @cached_property
     def runs(self) -> MaskArray:
-        """Whether a cell was computed, fits the memory and stays within the positions of its model."""
+        """Whether a cell was computed, fits, and stays within its model's positions."""
         mask: MaskArray = self.done & self.metrics["fits"] & ~self.metrics["extrapolated"]
         return mask
 
     def best(self, objective: str, constraints: str | Iterable[str] = ()) -> dict[str, Any]:
-        """The cell that runs, meets the constraints and has the best value of a metric, the first of several.
+        """The coordinates and metrics of `best_cell`."""
+        return self.best_cell(objective, constraints).row(0)
+
+    def best_cell(self, objective: str, constraints: str | Iterable[str] = ()) -> Cells:
+        """The cell with the best value of a metric among those that run.
 
         Args:
             objective: a metric; the highest throughput, batch size or utilisation is best, the lowest of all others.
@@ -105,23 +109,23 @@ class Sweep:
         found = np.flatnonzero(mask & ~np.isnan(values))
         if not found.size:
             raise InfeasibleError(f"{objective} is known for no configuration that meets the constraints")
-        place = np.unravel_index(found[np.argmin(values.ravel()[found])], self.shape)
-        only = np.zeros(self.shape, np.bool_)
-        only[place] = True
-        return self.cells(only).row(0)
+        return self.cells(self._only(found[[np.argmin(values.ravel()[found])]]))
 
     def pareto(self, x: str, y: str) -> Cells:
-        """Cells that run, and than which no other is better in one of two metrics and as good in the other."""
+        """Cells that run and that no other beats in two metrics, by the first of them."""
         first, second = self._least(x), self._least(y)
         found = np.flatnonzero(self.runs & ~np.isnan(first) & ~np.isnan(second))
         a, b = first.ravel()[found], second.ravel()[found]
         order = np.lexsort((b, a))
         a, b, found = a[order], b[order], found[order]
         before = np.concatenate(([np.inf], np.minimum.accumulate(b)[:-1]))[: b.size]
-        front = found[b < before]
-        only = np.zeros(self.shape, np.bool_)
-        only.ravel()[front] = True
-        return self.cells(only).sorted(x)
+        return self.cells(self._only(found[b < before])).sorted(x)
+
+    def _only(self, places: Column) -> MaskArray:
+        """A mask of the cells of these numbers."""
+        mask = np.zeros(self.shape, np.bool_)
+        mask.ravel()[places] = True
+        return mask
 
     def _least(self, name: str) -> Array:
         """A metric, turned so that less is better."""
@@ -169,17 +173,21 @@ class Sweep:
         return xarray.Dataset(arrays, coordinates, {field: str(_plain(value)) for field, value in self.fixed.items()})
 
     def to_csv(self, path: str) -> None:
-        """Write the computed cells, a line each."""
-        self.cells().to_csv(path)
+        """Write a line for each computed cell."""
+        write_columns(path, self.cells().columns, "csv")
+
+    def to_json(self, path: str) -> None:
+        """Write a list of objects, one for each computed cell."""
+        write_columns(path, self.cells().columns, "json")
 
     def to_parquet(self, path: str) -> None:
         """Write the computed cells (extra `sweep`)."""
-        self.cells().to_parquet(path)
+        write_columns(path, self.cells().columns, "parquet")
 
     def report(self) -> Report:
         """A short table: the first cells, and what was skipped."""
         axes = " x ".join(f"{len(axis)} {axis.name}" for axis in self.axes) or "one value of each field"
-        table = self.cells(_first(self.done, Cells.SHOWN)).table()
+        table = self.cells(self._only(np.flatnonzero(self.done)[: Cells.SHOWN])).table()
         return Report(f"{axes}: {self.size:,} configurations", (table,), tuple(self._notes()))
 
     def _notes(self) -> Iterable[str]:
@@ -203,21 +211,14 @@ class Sweep:
         return self.report().html()
 
 
-def _first(mask: MaskArray, count: int) -> MaskArray:
-    """The first cells of a mask."""
-    found = np.zeros(mask.shape, np.bool_)
-    found.ravel()[np.flatnonzero(mask)[:count]] = True
-    return found
-
-
-def _nearest(values: npt.NDArray[Any], sign: str | None) -> str:
+def _nearest(values: Column, sign: str | None) -> str:
     known = values[~np.isnan(values)] if values.dtype == np.float64 else values[:0]
     if not known.size or sign is None:
         return ""
     return f": the {'lowest' if '<' in sign else 'highest'} is {(np.min if '<' in sign else np.max)(known):.4g}"
 
 
-def _column(field: str, values: Any) -> npt.NDArray[Any]:
+def _column(field: str, values: Any) -> Column:
     """Values of an axis as a table shows them: specs by their names, counts as whole numbers."""
     if isinstance(values, np.ndarray):
         whole = not field.endswith("_per_s") and bool(np.all((values == np.floor(values)) & (np.abs(values) < 2.0**53)))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import reduce
 from typing import NamedTuple
 
+from .numeric import maximum, minimum
 from .ops.base import Kind
 from .ops.recurrence import STEP_KERNELS
 from .rates import (
@@ -122,14 +124,13 @@ def with_network(m: Machine, gpu: GpuSpec, engine: EngineSpec, network: Connecti
     return m if network is None else replace(m, network=_ring(gpu, engine, network))
 
 
-def _power(gpu: GpuSpec, power: PowerSpec, peak_flops_per_s: float, connection: Connection | None) -> Power:
+def _power(gpu: GpuSpec, power: PowerSpec, peak_flops_per_s: Num, connection: Connection | None) -> Power:
     """Shares of the design power, spread over what the units do at their peaks."""
-    link_bytes_per_s = connection.bytes_per_s if connection else None
     return Power(
         idle_w=power.idle_fraction * gpu.tdp_w,
         flop_j=power.flops_fraction * gpu.tdp_w / peak_flops_per_s,
         byte_j=power.bytes_fraction * gpu.tdp_w / gpu.hbm_bytes_per_s,
-        link_byte_j=power.link_fraction * gpu.tdp_w / link_bytes_per_s if link_bytes_per_s else 0.0,
+        link_byte_j=power.link_fraction * gpu.tdp_w / connection.bytes_per_s if connection else 0.0,
         design_w=gpu.tdp_w,
         limit_w=gpu.tdp_w,
     )
@@ -181,10 +182,11 @@ class _Units:
         return replace(self, precision=self.precision.of(own), peak=_first(self.gpu, own.gemm_peaks) or self.peak)
 
     @property
-    def fastest_flops_per_s(self) -> float:
+    def fastest_flops_per_s(self) -> Num:
         """The highest peak of the units that run products of layers."""
         each = (self, self.of(self.precision.attention), self.of(self.precision.experts))
-        return max(self.gpu.peak_flops_per_s[units.peak] for units in each)
+        peaks: list[Num] = [self.gpu.peak_flops_per_s[units.peak] for units in each]
+        return reduce(maximum, peaks)
 
     @property
     def kernel_start_s(self) -> float:
@@ -371,7 +373,7 @@ class _Units:
         if per_cycle is None:
             return elementwise.hbm_bytes_per_s
         values_per_s = per_cycle * self.gpu.sms * self.gpu.boost_hz
-        return min(float(elementwise.hbm_bytes_per_s), 2.0 * self.precision.kv_bytes * values_per_s)
+        return minimum(elementwise.hbm_bytes_per_s, 2.0 * self.precision.kv_bytes * values_per_s)
 
 
 def tiles_of(tiles: ExpertTiles) -> tuple[Tile, ...]:

@@ -10,6 +10,7 @@ from typing import Any, Final, Literal
 
 from .errors import RequestError
 from .estimate import MEMORY_PARTS, Estimate
+from .units import binary_bytes, decimal, dollars, percent, seconds
 
 Kind = Literal["number", "mask", "text"]
 
@@ -90,4 +91,48 @@ def metric(name: str, known: Iterable[str] = METRICS) -> Metric:
         return METRICS[name]
     near = difflib.get_close_matches(name, words, n=1)
     hint = f"; did you mean {near[0]}?" if near else f"; known: {', '.join(words)}"
-    raise RequestError(f"metrics: {name} is not a known metric" + hint)
+    raise RequestError(f"{name} is not a known metric" + hint)
+
+
+_LABELS: Final = {
+    "ttft_s": "TTFT",
+    "tpot_s": "TPOT",
+    "throughput_tokens_per_s": "tokens/s",
+    "energy_per_token_j": "J/token",
+    "usd_per_million_output_tokens": "USD/Mtok",
+    "batch_size": "batch",
+    "input_len": "input",
+    "output_len": "output",
+}
+_ENDINGS: Final[tuple[tuple[str, Callable[[float], str]], ...]] = (
+    ("tokens_per_s", "{:.4g}".format),
+    ("bytes_per_s", lambda value: decimal(value, "B/s")),
+    ("flops_per_s", lambda value: decimal(value, "FLOP/s")),
+    ("flops", lambda value: decimal(value, "FLOP")),
+    ("bytes", binary_bytes),
+    ("utilisation", percent),
+    ("per_token_j", "{:.3g}".format),
+    ("_s", seconds),
+    ("_j", lambda value: decimal(value, "J")),
+    ("_w", lambda value: decimal(value, "W")),
+)
+"""Ends of names -> how people read such a number."""
+
+
+def label(name: str) -> str:
+    """The head of a column of a field or a metric, for people."""
+    ending = next((end for end in ("_bytes", "_s", "_j", "_w") if name.endswith(end)), "")
+    return _LABELS.get(name, name.removesuffix(ending).replace("_", " "))
+
+
+def shown(name: str, value: Any) -> str:
+    """A value of a field or a metric, for people."""
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if not isinstance(value, float):
+        return str(value)
+    if name.startswith("usd") or name.endswith("_usd"):
+        return dollars(value)
+    return next((words(value) for end, words in _ENDINGS if name.endswith(end)), f"{value:.4g}")

@@ -143,9 +143,9 @@ class Power(NamedTuple):
     """What a device draws: idling, for its work, and at most."""
 
     idle_w: float
-    flop_j: float
-    byte_j: float
-    link_byte_j: float
+    flop_j: Num
+    byte_j: Num
+    link_byte_j: Num
     design_w: float
     """Thermal design power."""
     limit_w: float
@@ -251,7 +251,7 @@ def with_power_limit(m: Machine, power_limit_w: float | None) -> Machine:
     return replace(m, power=m.power._replace(limit_w=power_limit_w))
 
 
-def counted_at(m: Machine, peak_flops_per_s: float) -> Machine:
+def counted_at(m: Machine, peak_flops_per_s: Num) -> Machine:
     """The machine whose FLOPs are held against another unit's peak, and draw as much as that unit does for one."""
-    flop_j = m.power.flop_j * float(m.peak_flops_per_s) / peak_flops_per_s
+    flop_j = m.power.flop_j * m.peak_flops_per_s / peak_flops_per_s
     return replace(m, peak_flops_per_s=peak_flops_per_s, power=m.power._replace(flop_j=flop_j))

@@ -35,7 +35,7 @@ _KEPT: Final[dict[Kind, tuple[Any, Any]]] = {
 
 
 def sweep(
-    model: str | AnyModel | Iterable[str | AnyModel],
+    model: str | AnyModel | Iterable[str | AnyModel] | None = None,
     *,
     metrics: str | Iterable[str] | None = None,
     points: Mapping[str, Any] | None = None,
@@ -58,7 +58,7 @@ def sweep(
         RequestError: a field, a range or a metric is wrong.
         SpecError: a name is unknown or a file is not valid.
     """
-    given: dict[str, Any] = {"model": model, **fields}
+    given: dict[str, Any] = fields if model is None else {"model": model, **fields}
     axes = {field: axis_of(field, value) for field, value in given.items()}
     fixed = {field: given[field] for field, axis in axes.items() if axis is None}
     found = [axis for axis in axes.values() if axis is not None]
@@ -101,7 +101,9 @@ class _Mesh:
         """The cells that share what is no number."""
         chosen = {field: column[at] for number, at in place.items() for field, column in self._columns(number).items()}
         whole = self._numbers(tuple(slice(None) for _ in self.numeric))
-        request = Request.of(self.fixed | {field: value for field, value in chosen.items() if value is not None} | whole)
+        request = Request.of(
+            self.fixed | {field: value for field, value in chosen.items() if value is not None} | whole
+        )
         rest = tuple(slice(None) for _ in self.numeric)
         try:
             case = case_of(request)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -11,8 +11,9 @@ if TYPE_CHECKING:
 
     Array: TypeAlias = npt.NDArray[np.float64]
     MaskArray: TypeAlias = npt.NDArray[np.bool_]
+    Column: TypeAlias = npt.NDArray[Any]
 else:  # importing numpy.typing takes a tenth of the start-up
-    Array = MaskArray = np.ndarray
+    Array = MaskArray = Column = np.ndarray
 
 Num: TypeAlias = float | Array
 Mask: TypeAlias = bool | MaskArray

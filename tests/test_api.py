@@ -15,6 +15,7 @@ import llm_perf_model as lpm
 from llm_perf_model.ops.batch import Batch
 from llm_perf_model.specs.catalog import FOLDERS, folder_of, load
 from llm_perf_model.specs.collective import CollectiveSpec
+from llm_perf_model.specs.hardware import Hardware
 from llm_perf_model.specs.kernels import KernelSpec
 from llm_perf_model.specs.power import PowerSpec
 from llm_perf_model.specs.sharing import Sharing
@@ -213,7 +214,7 @@ def test_to_dict_is_json_with_the_documented_keys(fields: dict[str, Any], output
         "input_len", "output_len", "num_beams", "input_shape", "flops_efficiency", "hbm_memory_efficiency",
         "interval_level",
         "pool_fraction", "power_limit_w", "energy_convention", "price", "usd_per_gpu_hour", "tariff", "usd_per_kwh",
-        "pue", "utilisation", *Techniques.model_fields, *Sharing.model_fields,
+        "pue", "utilisation", *Techniques.model_fields, *Sharing.model_fields, *Hardware.model_fields,
     })  # fmt: skip
     assert answer["interval"]["level"] == 0.8
     for metric in ("prefill_s", "decode_step_s", "total_s"):

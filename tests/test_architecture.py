@@ -77,11 +77,17 @@ RANKS = {
     "listing": 9,
     "capacity": 10,
     "api": 11,
+    "axes": 3,
+    "metrics": 9,
+    "cells": 10,
+    "grid": 11,
+    "sweep": 12,
+    "queries": 13,
     "validation": 12,
     "__init__": 13,
     "flags": 12,
-    "cli": 13,
-    "__main__": 14,
+    "cli": 14,
+    "__main__": 15,
 }
 """Module, or folder with all its modules -> rank: a module imports only lower ranks, or its own folder."""
 
@@ -89,8 +95,12 @@ LIBRARIES = {
     "numpy": {
         "types", "numeric", "specs", "ops", "exchange", "roofline", "generate", "peak", "breakdown", "cost", "estimate",
         "sizing", "summary", "capacity", "api", "validation", "importers", "techniques", "images", "speculation",
+        "axes", "cells", "grid", "sweep", "queries",
     },
-    "pydantic": {"specs", "importers", "flags"},
+    "pydantic": {"specs", "importers", "flags", "axes"},
+    "pandas": {"cells"},
+    "xarray": {"grid"},
+    "pyarrow": {"report"},
     "fire": {"cli"},
     "rich": {"report"},
     "scipy": {"validation"},
@@ -395,23 +405,23 @@ SUFFIX = re.compile(
 )
 _COUNTS = """
 acceptance activation_vectors active_parameters attention_blocks attention_dp attention_window batch batch_axis
-batch_size beams bias blocks buckets bundles cache_tensors calls channels columns comm_steps concurrency conv_window
-convolution_columns copied count cp cp_nodes crossings d_in d_out decay_rank decode_steps depth deviation deviations
-devices dilation directions dispatched dp embedding_width encoder_layer_count entry_dim ep error estimated executions
-expected_tokens_per_step expert_imbalance expert_tp experts experts_per_token exposed_exponentials extra
-fast_head_dims features filters frames fullest gate_rank gates given group_size groups half_width half_widths head_dim
-heads hidden high image_size images imbalance in_channels in_values inner input input_shape intermediate
-interval_level kept kernel kernels key_dim key_heads key_rows kv_heads kv_rank latent launch_year launched layer_count
-layer_split layers learned_rows line links logit_cap low made max_batch_size max_context max_positions mean measured
-median mel_bins merged micro_batches multiply_adds n n_devices network_steps new node_ranks nodes noise nope_dim norms
-num_beams offload_kv offload_weights out_channels out_groups out_rank overallocation oversubscription p90 padding
-parameters parts pass_sequences passes past patch patches position_buckets position_rows positions pp prefill_chunk
-prefill_tp projector projectors pue q_rank query_rows ranks replica_ranks requests residual_streams residuals rope_dim
-rows samples scalar score_rows seen seqs shape shapes share shared shared_intermediate sharers side_rows sizes slices
-sms softmax_tensors source source_positions speedup splits stage_nodes stage_ranks stages state step_rank steps stored
-stride tapped tensors text_columns tiles token_share token_types tokens_per_expert tokens_per_step touches tp
-tp_and_pp tp_nodes tuned_shapes updates value value_dim value_heads values visited visited_share visits vocab weights
-width window working_ranks worst
+batch_size beams bias blocks buckets bundles cache_tensors calls cells channels columns comm_steps concurrency
+conv_window convolution_columns coordinates copied count cp cp_nodes crossings d_in d_out decay_rank decode_steps
+depth deviation deviations devices dilation directions dispatched dp embedding_width encoder_layer_count entry_dim ep
+error estimated executions expected_tokens_per_step expert_imbalance expert_tp experts experts_per_token
+exposed_exponentials extra fast_head_dims features filters frames fullest gate_rank gates given group_size groups
+half_width half_widths head_dim heads hidden high image_size images imbalance in_channels in_values inner input
+input_shape intermediate interval_level kept kernel kernels key_dim key_heads key_rows kv_heads kv_rank latent
+launch_year launched layer_count layer_split layers learned_rows line links logit_cap low made max_batch_size
+max_context max_positions mean measured median mel_bins merged metrics micro_batches multiply_adds n n_devices
+network_steps new node_ranks nodes noise nope_dim norms num_beams offload_kv offload_weights out_channels out_groups
+out_rank overallocation oversubscription p90 padding parameters parts pass_sequences passes past patch patches
+position_buckets position_rows positions pp prefill_chunk prefill_tp projector projectors pue q_rank query_rows ranks
+replica_ranks requests residual_streams residuals rope_dim rows samples scalar score_rows seen seqs shape shapes share
+shared shared_intermediate sharers side_rows size sizes slices sms softmax_tensors source source_positions speedup
+splits stage_nodes stage_ranks stages state step_rank steps stored stride tapped tensors text_columns tiles
+token_share token_types tokens_per_expert tokens_per_step touches tp tp_and_pp tp_nodes tuned_shapes updates value
+value_dim value_heads values visited visited_share visits vocab weights width window working_ranks worst
 """
 COUNTS = set(_COUNTS.split())
 """Numbers without a unit: counts, shapes, dimensionless, and tokens or positions by another word."""

@@ -120,6 +120,15 @@ def _json(file: Path, columns: Mapping[str, Any]) -> None:
         out.write("\n]\n")
 
 
+def check_parquet() -> None:
+    """Refuse to write Parquet files without the package for them.
+
+    Raises:
+        RequestError: it is missing.
+    """
+    _pyarrow()
+
+
 def _pyarrow() -> tuple[Any, Any]:
     try:
         import pyarrow

@@ -38,6 +38,11 @@ def _part(value: object) -> Num:
     return _checked(value, "a number from 0 to 1", lambda x: (x >= 0.0) & (x <= 1.0))
 
 
+def _rate(value: object) -> Num:
+    """A number above 0, or an array of them."""
+    return _checked(value, "a number above 0", lambda x: x > 0.0)
+
+
 def _single(value: object) -> int:
     """One whole number of at least 1."""
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST_RANKS:
@@ -97,6 +102,7 @@ Fraction = Annotated[
 ]
 Part = Annotated[Num, PlainValidator(_part), _one_or_many({"type": "number", "minimum": 0, "maximum": 1})]
 Flag = Annotated[bool, PlainValidator(_flag), WithJsonSchema({"type": "boolean"})]
+Rate = Annotated[Num, PlainValidator(_rate), _one_or_many({"type": "number", "exclusiveMinimum": 0})]
 Single = Annotated[int, PlainValidator(_single)]
 Amount = Annotated[
     float, PlainValidator(_scalar("a number of at least 0", lambda x: x >= 0.0)), _number({"minimum": 0})

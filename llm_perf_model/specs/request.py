@@ -14,6 +14,7 @@ from ..errors import RequestError
 from .base import FileSpec
 from .engine import EngineSpec
 from .gpu import GpuSpec
+from .hardware import Hardware
 from .link import LinkSpec
 from .model import ModelSpec
 from .named import named as _named
@@ -75,11 +76,11 @@ def _level(value: object) -> float:
     raise ValueError(f"is {shortened(value)}; must be one of {', '.join(map(str, LEVELS))}")
 
 
-class Request(Techniques, Sharing):
+class Request(Techniques, Sharing, Hardware):
     """One estimate's request. Names may be catalogue names, aliases, paths or specs.
 
-    `batch_size`, `input_len`, `output_len`, the efficiencies and numbers of techniques take arrays that broadcast
-    together.
+    `batch_size`, `input_len`, `output_len`, the efficiencies, numbers of the device and of techniques take arrays that
+    broadcast together.
     """
 
     model: Annotated[ModelSpec | NetworkSpec | str, _named(ModelSpec, NetworkSpec)]
