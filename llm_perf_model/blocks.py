@@ -40,7 +40,7 @@ def product_s(product: Product, rate: BlockRate, sms: float) -> Num:
     .. [1] M. Osama et al., "Stream-K", arXiv:2301.03598.
     """
     best: Num = float("inf")
-    cores = where(_is_serial(product, rate), 1.0, sms)
+    cores = where(_is_serial(product, rate), 1.0, sms) if rate.serial_flops else sms
     for tile_rows, columns in rate.tiles:
         rows = minimum(tile_rows, product.rows)
         loaded_s = (rows * rate.input_bytes + columns * rate.weight_bytes) / rate.load_bytes_per_s
@@ -48,7 +48,8 @@ def product_s(product: Product, rate: BlockRate, sms: float) -> Num:
         tiles = product.groups * ceil(product.rows / tile_rows) * ceil(product.columns / columns)
         for split in rate.splits:
             wave_s = product.depth / split * depth_s + rate.wave_s
-            best = minimum(best, ceil(tiles * split / cores) * wave_s + (split > 1.0) * rate.split_s)
+            busy_s = ceil(tiles * split / cores) * wave_s
+            best = minimum(best, busy_s + rate.split_s if split > 1.0 else busy_s)
     return best
 
 
@@ -59,6 +60,8 @@ def _is_serial(product: Product, rate: BlockRate) -> Mask:
 
 def begun_s(product: Product, rate: BlockRate) -> Num:
     """Seconds before a product begins: what its kernel adds, and the threads of one that cores share."""
+    if not rate.serial_flops:
+        return rate.start_s + rate.region_s
     return rate.start_s + where(_is_serial(product, rate), 0.0, rate.region_s)
 
 

@@ -136,7 +136,9 @@ def _check_context(model: ModelSpec, layout: LayoutSpec) -> None:
 def _check_divides(model: ModelSpec, layout: LayoutSpec) -> None:
     for group in model.groups:
         if not _divides(group, layout.tp, layout.expert_tp):
-            most = max(count for each in model.groups for block in each.blocks for count in block.shared.values())
+            counts = [n for each in model.groups for block in each.blocks for n in block.shared.values()]
+            split = [n for g in model.groups for b in g.blocks if b is not g.ffn for n in b.shared.values()]
+            most = min(split, default=max(counts))  # what divides all is at most the least
             others = layout.sharers / layout.ep
             possible = [
                 n for n in range(1, min(most, MOST_RANKS) + 1) if all(_divides(g, n, n * others) for g in model.groups)

@@ -119,15 +119,14 @@ def _work(node: Node, m: Machine, run: Run) -> Work:
         cost = Cost(*[(a + b) / 2.0 for a, b in zip(cost, last_cost, strict=True)])
         excess_s = positive_sum(first.compute_s - first.memory_s, last.compute_s - last.memory_s, run.steps)
         busy_s = (first.memory_s + last.memory_s) * (times / 2.0) + count * excess_s
-    timing = Timing(
-        (first.compute_s + last.compute_s) * (times / 2.0),
-        (first.memory_s + last.memory_s) * (times / 2.0),
-        busy_s,
-        (comm_first + comm_last) * (times / 2.0),
-        first.start_s * times,
-        count * (first.busy_s + comm_first + first.start_s),
-        count * (last.busy_s + comm_last + last.start_s),
-    )
+    first_s = last_s = count * (first.busy_s + comm_first + first.start_s)
+    compute_s, memory_s, comm_s = first.compute_s * times, first.memory_s * times, comm_first * times
+    if last is not first:
+        last_s = count * (last.busy_s + comm_last + last.start_s)
+        compute_s = (first.compute_s + last.compute_s) * (times / 2.0)
+        memory_s = (first.memory_s + last.memory_s) * (times / 2.0)
+        comm_s = (comm_first + comm_last) * (times / 2.0)
+    timing = Timing(compute_s, memory_s, busy_s, comm_s, first.start_s * times, first_s, last_s)
     return Work(node, Cost(*[value * times for value in cost]), timing)
 
 
@@ -286,6 +285,7 @@ def totals(
     sequence_steps: Num = 0.0
     ends_s: dict[Place, Num] = {"first": 0.0, "last": 0.0}
     step_host_s = host_s_per_step(graph, machine)
+    waits = step_host_s is not None and not machine.synchronous
     for run in runs:
         first_s: Num = 0.0
         last_s: Num = 0.0
@@ -297,9 +297,9 @@ def totals(
             memory_s = memory_s + t.memory_bound_s
             comm_s = comm_s + t.comm_s
             start_s = start_s + t.start_s
-            first_s = first_s + t.first_s
-            last_s = last_s + t.last_s
-            if node.place != "layers":
+            if waits:
+                first_s, last_s = first_s + t.first_s, last_s + t.last_s
+            if node.place != "layers" and pipeline.stages != 1.0:
                 ends_s[node.place] = ends_s[node.place] + t.device_s
         steps = steps + run.steps
         sequence_steps = sequence_steps + run.steps * run.first.seqs

@@ -294,7 +294,7 @@ def test_what_is_no_axis_is_refused_in_one_line(fields: dict[str, Any], words: s
 
 
 def test_a_model_is_needed_and_a_name_known() -> None:
-    with pytest.raises(lpm.RequestError, match="^model: is missing"):
+    with pytest.raises(lpm.RequestError, match=r"^model: is missing"):
         lpm.sweep(batch_size=[1, 2])
     with pytest.raises(lpm.UnknownNameError, match="unknown model 'test-13c'"):
         lpm.sweep(["test-13b", "test-13c"])
@@ -404,7 +404,7 @@ def test_objectives_and_constraints_that_are_none(objective: str, constraints: A
 
 
 def test_nothing_that_fits_has_no_best() -> None:
-    with pytest.raises(lpm.InfeasibleError, match="^no configuration of the sweep fits"):
+    with pytest.raises(lpm.InfeasibleError, match=r"^no configuration of the sweep fits"):
         lpm.sweep("llama-3.1-405b", batch_size=[1, 2]).best("tpot_s")
 
 
@@ -415,7 +415,7 @@ def test_an_unknown_price_is_no_number() -> None:
     assert found["prefill_bound"].tolist() == [
         str(lpm.estimate("test-13b", gpu=gpu).prefill.bound) for gpu in ("a100-sxm-40gb", "rtx-2080ti")
     ]
-    with pytest.raises(lpm.RequestError, match="^prefill_bound: is a word"):
+    with pytest.raises(lpm.RequestError, match=r"^prefill_bound: is a word"):
         found.best("prefill_bound")
 
 

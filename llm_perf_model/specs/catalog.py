@@ -76,16 +76,20 @@ def load(kind: type[S], name: str) -> S:
         UnknownNameError: nothing is called so; the message names near matches.
         SpecError: the file is not valid; the message lists every problem with its field.
     """
-    if is_path(name):
-        return _from_path(kind, Path(name))
+    return _from_path(kind, Path(name)) if is_path(name) else cast("S", _named(kind, name))
+
+
+@cache
+def _named(kind: type[FileSpec], name: str) -> FileSpec:
+    """The spec that a catalogue name or an alias stands for."""
     direct = folder_of(kind) / f"{name}.json"
     if _is_plain(name) and len(name) <= LONGEST_NAME and direct.is_file():
-        return cast("S", _read(kind, str(direct)))
+        return _read(kind, str(direct))
     index = _index(kind)
     found = index.get(_key(name))
     if found is None:
         raise UnknownNameError(_unknown(kind, name, index))
-    return cast("S", _read(kind, str(folder_of(kind) / f"{found}.json")))
+    return _read(kind, str(folder_of(kind) / f"{found}.json"))
 
 
 def is_path(name: str) -> bool:
