@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from .errors import RequestError
-from .metrics import label, shown
+from .metrics import DEFAULT_METRICS, label, shown
 from .report.document import Report, Table
 from .report.export import write_columns
 from .types import Column
@@ -86,8 +86,10 @@ class Cells:
         return Table(tuple(heads), tuple(zip(*columns, strict=True)), text_columns=len(tuple(words)))
 
     def _read(self) -> dict[str, Column]:
-        """What people read of the metrics: what can run in one word, and no sum of what stands beside it."""
-        rest = {"fits", "extrapolated"} | ({"total_s"} if {"ttft_s", "tpot_s"} <= self.metrics.keys() else set())
+        """What people read of the metrics: what can run in one word, of the usual ones those that a line holds."""
+        rest = {"fits", "extrapolated"}
+        if self.metrics.keys() >= set(DEFAULT_METRICS):
+            rest |= {"total_s", "energy_per_token_j"}
         found = {name: values for name, values in self.metrics.items() if name not in rest}
         length = np.where(self.metrics["extrapolated"], "too long", "yes")
         return found | {"runs": np.where(self.metrics["fits"], length, "no memory")}

@@ -20,15 +20,18 @@ from pydantic import BaseModel
 import llm_perf_model as lpm
 from llm_perf_model import cost as money
 from llm_perf_model.allocation import Allocation, Buffer, OwnCache, Rolling
+from llm_perf_model.axes import Axis
 from llm_perf_model.breakdown import Line
 from llm_perf_model.case import Case, Draft
 from llm_perf_model.estimate import Bounds
 from llm_perf_model.generate import Phase, Steps
 from llm_perf_model.graph.parts import Split
 from llm_perf_model.graph.stack import parameters
+from llm_perf_model.grid import Skipped
 from llm_perf_model.handover import Handover
 from llm_perf_model.intervals import Interval
 from llm_perf_model.machine import Connection
+from llm_perf_model.metrics import Metric
 from llm_perf_model.ops.base import AbstractOp, Cost, Live, Product
 from llm_perf_model.ops.batch import Batch, Group
 from llm_perf_model.ops.elementwise import Elementwise
@@ -44,6 +47,7 @@ from llm_perf_model.specs.catalog import FOLDERS, load
 from llm_perf_model.specs.catalog import names as catalogue
 from llm_perf_model.specs.collective import CollectiveSpec
 from llm_perf_model.specs.engine import EngineSpec
+from llm_perf_model.specs.hardware import Hardware
 from llm_perf_model.specs.images import Images
 from llm_perf_model.specs.kernels import KernelSpec
 from llm_perf_model.specs.layer import Layer
@@ -369,8 +373,9 @@ CLASSES: list[type] = [
     Connection, Case, Node, Run, Work, Group, Batch, Phase, lpm.Estimate, Request, WorkloadSpec, lpm.LayoutSpec,
     FileSpec, AbstractOp, *op_types(), Product, Live, Bounds, Interval, Record, Problem, Asked, Mapped, Timed, Outcome,
     Score, OperatorScore, Unmapped, Validation, Errors, CrossValidation, Pool, Allocation, OwnCache, Rolling, Buffer,
-    Point, Alternatives, lpm.Capacity, Power, money.Price, money.Cost, Images, Techniques, Steps,
-    Sharing, Pipeline, Links, Joints, Split, Router, Speculation, Guessed, Handover, HostLink, Draft,
+    Point, Alternatives, lpm.Capacity, Power, money.Price, money.Cost, Images, Techniques, Steps, Hardware, lpm.Sweep,
+    lpm.Cells, Axis, Skipped, Metric, Sharing, Pipeline, Links, Joints, Split, Router, Speculation, Guessed, Handover,
+    HostLink, Draft,
 ]  # fmt: skip
 HEADINGS = {money.Cost: "Cost in US dollars", NetworkPool: "Pool of a network"}
 """Heading of a class whose name another class has too."""
