@@ -16,8 +16,9 @@ FLAT = (
     'lpm.sweep("test-13b", points={n: r.integers(1, 2000, 10**6) for n in ("batch_size", "input_len", "output_len")})'
 )
 CASES = """lpm.sweep(
-    ["llama-3.1-8b", "llama-2-7b", "test-13b", "opt-1.3b", "mistral-7b-v0.1"], gpu=lpm.gpus()[:100],
-    engine=["vllm", "tensorrt-llm"], precision=["w16a16", "w8a16"], tp=[1, 2, 4, 8, 16], batch_size="1:10",
+    ["llama-3.1-8b", "llama-2-7b", "test-13b", "opt-1.3b", "mistral-7b-v0.1"], gpu=lpm.gpus()[:50],
+    engine=["vllm", "tensorrt-llm", "fastertransformer", "hf-transformers", "ideal"], precision=["w16a16", "w8a16"],
+    tp=[1, 2, 4, 8], batch_size="1:10",
     input_len="100:1000:100", output_len=128)"""
 
 PROGRAM = """

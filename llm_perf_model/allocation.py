@@ -9,7 +9,7 @@ from .graph.stack import kept, kv_bytes_per_token, parameters, state_bytes, weig
 from .liveness import held_logits, largest_live
 from .numeric import minimum
 from .ops.base import Live
-from .ops.node import Graph, running
+from .ops.node import Graph
 from .specs.attention import CompressedAttention, GroupedQueryAttention, LatentAttention
 from .specs.collective import CollectiveSpec
 from .specs.engine import BeamCache, Cache, EngineSpec
@@ -147,9 +147,9 @@ def allocation(
         cache_tensors=CACHE_TENSORS_PER_LAYER * layers * share,
         block_tokens=float(engine.block_tokens or 1) if cache == "paged" else 1.0,
         source_token_bytes=_source_token_bytes(graph) if cache != "none" else 0.0,
-        live=largest_live(running(graph, "always")),
-        encoder_live=largest_live(running(graph, "encoder")),
-        first_live=largest_live(running(graph, "first")),
+        live=largest_live(graph, "always"),
+        encoder_live=largest_live(graph, "encoder"),
+        first_live=largest_live(graph, "first"),
         logits=held_logits(model, engine, precision) if isinstance(model, ModelSpec) else Live(),
         overallocation=engine.overallocation or 1.0,
         token_by_token=engine.feeds_tokens(model.causal),

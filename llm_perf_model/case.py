@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from .allocation import Allocation, allocation
@@ -11,6 +12,7 @@ from .casts import with_casts
 from .errors import InfeasibleError, SpecError, UnknownNameError
 from .graph.parts import Split
 from .graph.stack import build_split
+from .identity import Same
 from .layers import build_network
 from .machine import convolution_peak, gemm_peak, machine, with_network
 from .ops.node import Graph
@@ -117,7 +119,7 @@ def make_case(
     joined = joints(gpu, layout, named)
     kernels, power = _of_generation(KernelSpec, gpu), _of_generation(PowerSpec, gpu)
     split = Split.of(layout, joined.node_ranks)
-    graph = _graph(model, engine, running, split, beams, input_shape)
+    graph = _graph(Same(model), Same(engine), Same(running), split, beams, input_shape)
     reached = _machine(model, gpu, engine, running, joined, kernels, power, beams, graph)
     return Case(
         model=model,
@@ -256,10 +258,17 @@ def _of_generation(kind: type[S], gpu: GpuSpec) -> S:
         raise SpecError(f"{gpu.name}: generation '{gpu.generation}' is not known; {hint}known: {known}") from None
 
 
+@lru_cache(maxsize=256)
 def _graph(
-    model: AnyModel, engine: EngineSpec, precision: PrecisionSpec, split: Split, beams: int, shape: Shape | None
+    kept_model: Same[AnyModel],
+    kept_engine: Same[EngineSpec],
+    kept_precision: Same[PrecisionSpec],
+    split: Split,
+    beams: int,
+    shape: Shape | None,
 ) -> Graph:
-    """The nodes of a transformer, or of a network for inputs of a shape."""
+    """The nodes of a transformer, or of a network for inputs of a shape; devices that run it alike share them."""
+    model, engine, precision = kept_model.value, kept_engine.value, kept_precision.value
     if isinstance(model, ModelSpec):
         if shape is not None:
             raise InfeasibleError(f"input_shape: {model.name} takes tokens: give input_len")

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from .graph.parts import FLOAT32_BYTES
+from .identity import Same
 from .ops.base import Live
 from .ops.elementwise import Elementwise
-from .ops.node import Graph, Node
+from .ops.node import Graph, Node, When, running
 from .specs.engine import EngineSpec
 from .specs.model import ModelSpec
 from .specs.precision import PrecisionSpec
 
 
-def largest_live(graph: Graph) -> tuple[Live, ...]:
-    """Live tensors of the nodes that can be the worst of a pass, whatever its batch; without casts of logits."""
+def largest_live(graph: Graph, *when: When) -> tuple[Live, ...]:
+    """Live tensors of the nodes that can be the worst of a pass, whatever its batch; without casts of logits.
+
+    Of all nodes, or of those that run in such passes.
+    """
+    return _largest_live(Same(graph), when)
+
+
+@lru_cache(maxsize=256)
+def _largest_live(kept: Same[Graph], when: tuple[When, ...]) -> tuple[Live, ...]:
+    graph = running(kept.value, *when) if when else kept.value
     found = dict.fromkeys(node.live for node in graph if not _on_logits(node))
     return tuple(live for live in found if not any(_exceeds(other, live) for other in found))
 

@@ -287,8 +287,7 @@ def totals(
     step_host_s = host_s_per_step(graph, machine)
     waits = step_host_s is not None and not machine.synchronous
     for run in runs:
-        first_s: Num = 0.0
-        last_s: Num = 0.0
+        run_s: tuple[Num, Num] = (0.0, 0.0)
         for node, cost, t in walk(graph, machine, run):
             flops = flops + cost.flops
             hbm_bytes = hbm_bytes + cost.hbm_bytes
@@ -298,7 +297,7 @@ def totals(
             comm_s = comm_s + t.comm_s
             start_s = start_s + t.start_s
             if waits:
-                first_s, last_s = first_s + t.first_s, last_s + t.last_s
+                run_s = (run_s[0] + t.first_s, run_s[1] + t.last_s)
             if node.place != "layers" and pipeline.stages != 1.0:
                 ends_s[node.place] = ends_s[node.place] + t.device_s
         steps = steps + run.steps
@@ -306,7 +305,7 @@ def totals(
         if step_host_s is not None and machine.synchronous:
             host_s = host_s + run.steps * step_host_s
         elif step_host_s is not None:
-            host_s = host_s + positive_sum(step_host_s - first_s, step_host_s - last_s, run.steps)
+            host_s = host_s + positive_sum(step_host_s - run_s[0], step_host_s - run_s[1], run.steps)
     through = (flops, hbm_bytes, comm_bytes, compute_s, memory_s, comm_s, start_s, host_s)
     work, bubble_s = _of_one_stage(pipeline, through, ends_s)
     overhead_s = steps * machine.step_s + sequence_steps * pipeline.parts * machine.sequence_s + request_s

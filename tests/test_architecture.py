@@ -42,6 +42,7 @@ RANKS = {
     "numeric": 1,
     "errors": 0,
     "units": 0,
+    "identity": 0,
     "specs": 2,
     "ops": 2,
     "report": 2,
