@@ -10,7 +10,6 @@ from typing import Any, Final, Literal
 
 from .errors import RequestError
 from .estimate import MEMORY_PARTS, Estimate
-from .units import binary_bytes, decimal, dollars, percent, seconds
 
 Kind = Literal["number", "mask", "text"]
 
@@ -95,48 +94,54 @@ def metric(name: str, known: Iterable[str] = METRICS) -> Metric:
 
 
 _LABELS: Final = {
-    "ttft_s": "TTFT",
-    "tpot_s": "TPOT",
+    "ttft_s": "TTFT ms",
+    "tpot_s": "TPOT ms",
     "throughput_tokens_per_s": "tokens/s",
     "energy_per_token_j": "J/token",
     "usd_per_million_output_tokens": "$/Mtok",
-    "usd_per_request": "$/request",
-    "hbm_bytes_per_s": "HBM",
-    "flops_per_s": "FLOP/s",
-    "link_bytes_per_s": "link",
+    "usd_per_request": "$/req",
+    "hbm_bytes_per_s": "HBM GB/s",
+    "flops_per_s": "TFLOP/s",
+    "link_bytes_per_s": "link GB/s",
     "batch_size": "batch",
     "input_len": "input",
     "output_len": "output",
 }
-_ENDINGS: Final[tuple[tuple[str, Callable[[float], str]], ...]] = (
-    ("tokens_per_s", "{:.4g}".format),
-    ("bytes_per_s", lambda value: decimal(value, "B/s")),
-    ("flops_per_s", lambda value: decimal(value, "FLOP/s")),
-    ("flops", lambda value: decimal(value, "FLOP")),
-    ("bytes", binary_bytes),
-    ("utilisation", percent),
-    ("per_token_j", "{:.3g}".format),
-    ("_s", seconds),
-    ("_j", lambda value: decimal(value, "J")),
-    ("_w", lambda value: decimal(value, "W")),
+_SCALES: Final[tuple[tuple[str, str, float], ...]] = (
+    ("_tokens_per_s", "tokens/s", 1.0),
+    ("_bytes_per_s", "GB/s", 1e9),
+    ("flops_per_s", "TFLOP/s", 1e12),
+    ("_flops", "TFLOP", 1e12),
+    ("_bytes", "GiB", 2.0**30),
+    ("_utilisation", "%", 0.01),
+    ("_s", "ms", 1e-3),
+    ("_j", "J", 1.0),
+    ("_w", "W", 1.0),
 )
-"""Ends of names -> how people read such a number."""
+"""Ends of names -> the unit of a column of such numbers, and how much it is."""
 
 
 def label(name: str) -> str:
-    """The head of a column of a field or a metric, for people."""
-    ending = next((end for end in ("_bytes", "_s", "_j", "_w") if name.endswith(end)), "")
-    return _LABELS.get(name, name.removesuffix(ending).replace("_", " "))
+    """The head of a column of a field or a metric, with its unit, for people."""
+    ending, unit, _ = _scale(name)
+    return _LABELS.get(name) or f"{name.removesuffix(ending).replace('_', ' ')} {unit}".strip()
 
 
 def shown(name: str, value: Any) -> str:
-    """A value of a field or a metric, for people."""
+    """A value of a field or a metric in the unit of its column."""
     if value is None:
         return "-"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if not isinstance(value, float):
         return str(value)
-    if name.startswith("usd") or name.endswith("_usd"):
-        return dollars(value)
-    return next((words(value) for end, words in _ENDINGS if name.endswith(end)), f"{value:.4g}")
+    number = value / _scale(name)[2]
+    return f"{number:.0f}" if abs(number) >= MANY else f"{number:.3g}"
+
+
+MANY: Final = 1000.0
+"""Numbers from which on no digits after the point are shown."""
+
+
+def _scale(name: str) -> tuple[str, str, float]:
+    return next((scale for scale in _SCALES if name.endswith(scale[0])), ("", "", 1.0))

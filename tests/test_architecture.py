@@ -407,14 +407,14 @@ SUFFIX = re.compile(
 _COUNTS = """
 acceptance activation_vectors active_parameters attention_blocks attention_dp attention_window batch batch_axis
 batch_size beams bias blocks buckets bundles cache_tensors calls cells channels columns comm_steps concurrency
-conv_window convolution_columns coordinates copied count cp cp_nodes crossings d_in d_out decay_rank decode_steps
+conv_window convolution_columns copied count cp cp_nodes crossings d_in d_out decay_rank decode_steps
 depth deviation deviations devices dilation directions dispatched dp embedding_width encoder_layer_count entry_dim ep
 error estimated executions expected_tokens_per_step expert_imbalance expert_tp experts experts_per_token
 exposed_exponentials extra fast_head_dims features filters frames fullest gate_rank gates given group_size groups
 half_width half_widths head_dim heads hidden high image_size images imbalance in_channels in_values inner input
 input_shape intermediate interval_level kept kernel kernels key_dim key_heads key_rows kv_heads kv_rank latent
 launch_year launched layer_count layer_split layers learned_rows line links logit_cap low made max_batch_size
-max_context max_positions mean measured median mel_bins merged metrics micro_batches multiply_adds n n_devices
+max_context max_positions mean measured median mel_bins merged micro_batches multiply_adds n n_devices
 network_steps new node_ranks nodes noise nope_dim norms num_beams offload_kv offload_weights out_channels out_groups
 out_rank overallocation oversubscription p90 padding parameters parts pass_sequences passes past patch patches
 position_buckets position_rows positions pp prefill_chunk prefill_tp projector projectors pue q_rank query_rows ranks

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -61,9 +61,10 @@ SHIPPED = [
 
 
 @pytest.fixture
-def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
+def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
     """Writes a file into a catalogue that holds the base alone, and loads it."""
     monkeypatch.setattr(catalog, "folder_of", lambda _kind: tmp_path)
+    catalog._named.cache_clear()
 
     def written(name: str, /, **fields: Any) -> CollectiveSpec:
         data = {"name": name, "title": name.title(), **fields}
@@ -71,7 +72,8 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
         return load(CollectiveSpec, str(tmp_path / f"{name}.json"))
 
     written("base", **BASE)
-    return written
+    yield written
+    catalog._named.cache_clear()
 
 
 def guess(*fields: str) -> list[Data]:
@@ -139,6 +141,7 @@ def test_a_value_of_its_own_needs_an_origin_of_its_own(write: Write) -> None:
 def test_an_origin_of_everything_is_one_of_everything_that_is_taken(write: Write) -> None:
     write("base", **(BASE | {"sources": [], "fits": [], "assumed": guess("*")}))
     catalog._read.cache_clear()
+    catalog._named.cache_clear()
     assert told(write("copy", like="base")) == {"no records of its own: as in base": ("*",)}
 
 
