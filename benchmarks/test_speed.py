@@ -21,6 +21,7 @@ ESTIMATE_S = 300e-6
 IMPORT_S = 1e-3
 CONFIGS = Path(__file__).parents[1] / "tests" / "configs"
 MESH_S, MESH_BYTES = 1.0, 500e6
+PLAN_S, PLAN_PROCESS_S = 1.0, 2.0
 
 MESH = """
 import resource, sys, time
@@ -96,3 +97,28 @@ def test_decode_cost_does_not_grow_with_output_length(benchmark) -> None:
 
     ratio = benchmark.pedantic(lambda: seconds(100_000) / seconds(100), rounds=1)
     assert ratio < 1.3
+
+
+def test_plan_over_all_devices(benchmark) -> None:
+    """One model on every device with a listed price, layouts of up to 16 devices, prefill and decode apart too."""
+
+    def one() -> float:
+        asked = {"requests_per_s": 20, "input_len": 1024, "output_len": 256, "ttft_s": 1.0, "tpot_s": 0.05}
+        return float(lpm.plan("llama-3.1-8b", **asked).best.tpot_s)
+
+    benchmark.pedantic(one, rounds=5, warmup_rounds=1)
+    assert benchmark.stats.stats.median <= PLAN_S
+
+
+def test_plan_process(benchmark) -> None:
+    plan = [
+        "-m",
+        "llm_perf_model",
+        "plan",
+        "llama-3.1-8b",
+        "--requests_per_s=20",
+        "--input_len=1024",
+        "--output_len=256",
+    ]
+    benchmark.pedantic(process_s, args=(plan,), rounds=5, warmup_rounds=1)
+    assert benchmark.stats.stats.median <= PLAN_PROCESS_S

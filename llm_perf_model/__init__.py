@@ -47,6 +47,7 @@ if _TYPE_CHECKING:
     from .importers.foreign import import_file
     from .importers.huggingface.loading import import_hf
     from .importers.onnx import import_onnx
+    from .planning.answer import Plan, plan
     from .validation.run import calibrate, validate
 
 __version__ = "0.1.0"
@@ -66,6 +67,7 @@ __all__ = [
     "ModelSpec",
     "NetworkSpec",
     "OutOfMemoryError",
+    "Plan",
     "PowerSpec",
     "PrecisionSpec",
     "PriceSpec",
@@ -89,6 +91,7 @@ __all__ = [
     "memory",
     "models",
     "networks",
+    "plan",
     "powers",
     "precisions",
     "prices",
@@ -116,4 +119,8 @@ def __getattr__(name: str) -> object:
         from .importers import onnx
 
         return onnx.import_onnx
+    if name in {"Plan", "plan"}:
+        from .planning import answer
+
+        return getattr(answer, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

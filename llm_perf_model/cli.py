@@ -103,7 +103,7 @@ def infer(
         **techniques: how ranks share, what engines do beyond one pass over a prompt and one token a step, and devices
     """
     given = given_to(locals(), "techniques")
-    detail, form, path = _detail(given.pop("breakdown", None)), given.pop("format"), given.pop("output", None)
+    form, path, detail = given.pop("format"), given.pop("output", None), given.pop("breakdown", None)
     estimate = answer(Request.of(given))
     estimate.require_feasible()
     return _finish(_with_breakdown(estimate, detail), form, path)
@@ -188,6 +188,60 @@ def sweep(
     query = Query.of(metrics, best, constraints, pareto)
     given = {flag: value for flag, value in {"model": model, **fields}.items() if value is not None}
     return asked(given, query, form, None if output is None else _file("output", output))
+
+
+def plan(
+    model: str | None = None,
+    requests_per_s: float | None = None,
+    input_len: Any = None,
+    output_len: Any = None,
+    trace: str | None = None,
+    ttft_s: float | None = None,
+    tpot_s: float | None = None,
+    percentile: float = 0.95,
+    gpus: Any = None,
+    precisions: Any = None,
+    engine: str = "generic-serving",
+    objective: str = "usd_per_hour",
+    max_devices: int | None = None,
+    max_replica_devices: int = 16,
+    max_usd_per_hour: float | None = None,
+    max_power_w: float | None = None,
+    max_batch_size: int = 256,
+    prefill_chunk: int = 2048,
+    format: str = "text",
+    output: str | None = None,
+) -> Report:
+    """Which devices serve a load within objectives, how many, in what layout, and what comes next to them.
+
+    Args:
+        model: name, alias or path of a model (`list models` shows all)
+        requests_per_s: requests that arrive in a second (default: those of the trace)
+        input_len: prompt tokens, as 512, {mean:512,cv:0.8} or {values:[128,1024],weights:[3,1]}
+        output_len: generated tokens, in the same forms
+        trace: CSV file with the columns arrival_s, input_len and output_len
+        ttft_s: seconds to the first token
+        tpot_s: seconds per output token after the first
+        percentile: share of the requests that stay within both
+        gpus: names of devices, separated by commas (default: those with a listed price)
+        precisions: names of precisions, separated by commas (default: w16a16)
+        engine: name, alias or path of an engine (`list engines`)
+        objective: usd_per_hour, devices or power_w, which the plan needs least of
+        max_devices: the most devices of the plan
+        max_replica_devices: the most devices that hold one copy of the model
+        max_usd_per_hour: the highest price of the plan
+        max_power_w: the most power of the plan
+        max_batch_size: the most sequences that share a step
+        prefill_chunk: the most prompt tokens of a step
+        format: text, json, csv or markdown
+        output: file to write instead of standard output
+    """
+    given = {flag: value for flag, value in locals().items() if value is not None}
+    from .planning.answer import of_request
+    from .specs.plan import PlanRequest
+
+    form, path = given.pop("format"), given.pop("output", None)
+    return _finish(of_request(PlanRequest.of(given)).report(), form, path)
 
 
 def list_(kind: str = "models", format: str = "text", output: str | None = None) -> Report:
@@ -356,6 +410,7 @@ COMMANDS: dict[str, Callable[..., Report]] = {
     "infer": infer,
     "memory": memory,
     "sweep": sweep,
+    "plan": plan,
     "list": list_,
     "show": show,
     "validate": validate,
@@ -368,9 +423,10 @@ COMMANDS: dict[str, Callable[..., Report]] = {
 
 def _with_breakdown(estimate: Estimate, detail: Detail | None) -> Report:
     """The report of an estimate, with where its time goes if that is asked for."""
-    report = replace(estimate.report(), data=estimate.to_dict(detail))
     if detail is None:
-        return report
+        return replace(estimate.report(), data=estimate.to_dict())
+    _one_of("breakdown", detail, DETAILS)
+    report = replace(estimate.report(), data=estimate.to_dict(detail))
     parts = estimate.breakdown(detail)
     return replace(report, tables=(*report.tables, *parts.tables), records=parts.records)
 
@@ -396,7 +452,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         fire.Fire(COMMANDS, command=given, name=PROGRAM, serialize=_printed)
     except OutOfMemoryError as error:
-        if _asks_for_json(given):
+        if "--format=json" in given or ("--format", "json") in pairwise(given):
             print(json.dumps({"error": str(error), **error.detail}, indent=2))
         return _fail(str(error), 1)
     except LlmPerfModelError as error:
@@ -407,10 +463,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     return 0
-
-
-def _asks_for_json(given: Sequence[str]) -> bool:
-    return "--format=json" in given or ("--format", "json") in pairwise(given)
 
 
 def _printed(result: object) -> str:
@@ -457,12 +509,6 @@ def _word(flag: str, value: Any) -> Any:
     if value is True:
         raise RequestError(f"{flag}: is given without a value")
     return None if value is None else str(value)
-
-
-def _detail(value: Any) -> Detail | None:
-    if value is None:
-        return None
-    return cast("Detail", _one_of("breakdown", value, DETAILS))
 
 
 def _one_of(flag: str, value: Any, known: tuple[str, ...]) -> str:

@@ -101,6 +101,12 @@ def cheapest(lists: tuple[PriceSpec, ...], gpu: str) -> tuple[float, str] | None
     return offer.usd_per_hour, f"{spec.title}, {offer.date}"
 
 
+def listed_usd_per_hour(gpu: str) -> float | None:
+    """The lowest listed price of a device, None where no list has it."""
+    found = cheapest(_lists(), gpu)
+    return None if found is None else found[0]
+
+
 def price_of(request: Request, gpu: str) -> Price | None:
     """The price that a request gives, else a listed one, the lowest if it names no list; None where there is none.
 

@@ -202,6 +202,13 @@ def passes(graph: Graph, machine: Machine, each: Steps, steps: Num, pipeline: Pi
     return Phase(graph, machine, runs, pipeline=pipeline._replace(steady=True))
 
 
+def shared_pass(graph: Graph, machine: Machine, groups: tuple[Steps, ...], pipeline: Pipeline = NO_PIPELINE) -> Phase:
+    """One pass over several groups of sequences at once: those that decode, and chunks of prompts."""
+    batch = Batch.of(group for each in groups for group in each.batch(0.0).groups)
+    stages = pipeline._replace(steady=True)
+    return Phase(running(graph, "always"), machine, (Run.single(batch),), pipeline=stages)
+
+
 def decoder_lengths(graph: Graph, input_len: Num) -> tuple[Num, Num]:
     """Tokens of a prompt that the decoder itself passes over, and those that an encoder reads for it."""
     encodes = any(node.runs == "encoder" for node in graph)

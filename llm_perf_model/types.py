@@ -12,8 +12,9 @@ if TYPE_CHECKING:
     Array: TypeAlias = npt.NDArray[np.float64]
     MaskArray: TypeAlias = npt.NDArray[np.bool_]
     Column: TypeAlias = npt.NDArray[Any]
+    CountArray: TypeAlias = npt.NDArray[np.int64]
 else:  # importing numpy.typing takes a tenth of the start-up
-    Array = MaskArray = Column = np.ndarray
+    Array = MaskArray = Column = CountArray = np.ndarray
 
 Num: TypeAlias = float | Array
 Mask: TypeAlias = bool | MaskArray

@@ -39,6 +39,9 @@ from llm_perf_model.ops.node import Node
 from llm_perf_model.ops.router import Router
 from llm_perf_model.peak import Memory, Pool
 from llm_perf_model.placement import Joints, Links
+from llm_perf_model.planning.candidates import Rejected
+from llm_perf_model.planning.choose import Option
+from llm_perf_model.planning.load import Load
 from llm_perf_model.rates import AttentionRate, BlockRate, Exchange, HostLink, Machine, OneKernel, PassRate, Power, Rate
 from llm_perf_model.roofline import Pipeline, Run, Step, Timing, Totals, Work
 from llm_perf_model.sizing import Alternatives, Point
@@ -53,6 +56,7 @@ from llm_perf_model.specs.kernels import KernelSpec
 from llm_perf_model.specs.layer import Layer
 from llm_perf_model.specs.layer import Pool as NetworkPool
 from llm_perf_model.specs.network import NetworkSpec
+from llm_perf_model.specs.plan import Lengths, PlanRequest
 from llm_perf_model.specs.power import PowerSpec
 from llm_perf_model.specs.request import Request
 from llm_perf_model.specs.sharing import Sharing
@@ -376,6 +380,7 @@ CLASSES: list[type] = [
     Point, Alternatives, lpm.Capacity, Power, money.Price, money.Cost, Images, Techniques, Steps, Hardware, lpm.Sweep,
     lpm.Cells, Axis, Skipped, Metric, Sharing, Pipeline, Links, Joints, Split, Router, Speculation, Guessed, Handover,
     HostLink, Draft,
+    PlanRequest, Lengths, Load, Option, Rejected,
 ]  # fmt: skip
 HEADINGS = {money.Cost: "Cost in US dollars", NetworkPool: "Pool of a network"}
 """Heading of a class whose name another class has too."""
@@ -473,6 +478,7 @@ def json_keys(value: Any) -> Iterator[str]:
 UNIT_OF_SUFFIX = {
     "_usd": "USD", "_usd_per_hour": "USD/h", "_usd_per_gpu_hour": "USD/h", "_usd_per_kwh": "USD/kWh",
     "_usd_per_request": "USD", "_usd_per_million_input_tokens": "USD", "_usd_per_million_output_tokens": "USD",
+    "_requests_per_s": "1/s",
     "_tokens_per_s": "tokens/s", "_bytes_per_s": "bytes/s", "_flops_per_s": "FLOP/s", "_values_per_s": "values/s",
     "_bits_per_s_per_pin": "bit/s", "_bytes_per_cycle": "bytes/cycle", "_values_per_cycle": "values/cycle",
     "_cycles": "cycles", "_ratio": "ratio", "_bytes": "bytes", "_bits": "bits", "_tokens": "tokens", "_hz": "Hz",

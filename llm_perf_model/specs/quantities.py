@@ -57,7 +57,7 @@ def _flag(value: object) -> bool:
     return value
 
 
-def _scalar(wanted: str, right: Callable[[float], bool]) -> Callable[[object], float]:
+def scalar(wanted: str, right: Callable[[float], bool]) -> Callable[[object], float]:
     """A check for one number."""
 
     def check(value: object) -> float:
@@ -104,17 +104,15 @@ Part = Annotated[Num, PlainValidator(_part), _one_or_many({"type": "number", "mi
 Flag = Annotated[bool, PlainValidator(_flag), WithJsonSchema({"type": "boolean"})]
 Rate = Annotated[Num, PlainValidator(_rate), _one_or_many({"type": "number", "exclusiveMinimum": 0})]
 Single = Annotated[int, PlainValidator(_single)]
-Amount = Annotated[
-    float, PlainValidator(_scalar("a number of at least 0", lambda x: x >= 0.0)), _number({"minimum": 0})
-]
+Amount = Annotated[float, PlainValidator(scalar("a number of at least 0", lambda x: x >= 0.0)), _number({"minimum": 0})]
 Watts = Annotated[
-    float, PlainValidator(_scalar("a number of watts above 0", lambda x: x > 0.0)), _number({"exclusiveMinimum": 0})
+    float, PlainValidator(scalar("a number of watts above 0", lambda x: x > 0.0)), _number({"exclusiveMinimum": 0})
 ]
 Overhead = Annotated[
-    float, PlainValidator(_scalar("a number of at least 1", lambda x: x >= 1.0)), _number({"minimum": 1})
+    float, PlainValidator(scalar("a number of at least 1", lambda x: x >= 1.0)), _number({"minimum": 1})
 ]
 Share = Annotated[
     float,
-    PlainValidator(_scalar("a number above 0 and at most 1", lambda x: 0.0 < x <= 1.0)),
+    PlainValidator(scalar("a number above 0 and at most 1", lambda x: 0.0 < x <= 1.0)),
     _number({"exclusiveMinimum": 0, "maximum": 1}),
 ]

@@ -129,7 +129,7 @@ class Request(Techniques, Sharing, Hardware):
         try:
             return cls.model_validate(dict(fields))
         except ValidationError as error:
-            raise RequestError("; ".join(_lines(error, cls))) from None
+            raise RequestError("; ".join(problem_lines(error, cls))) from None
 
     @model_validator(mode="after")
     def _prices_count(self) -> Self:
@@ -178,7 +178,7 @@ def _whole(value: Any) -> Any:
     return [_whole(item) for item in value] if isinstance(value, list) else int(value)
 
 
-def _lines(error: ValidationError, kind: type[BaseModel]) -> list[str]:
+def problem_lines(error: ValidationError, kind: type[BaseModel]) -> list[str]:
     lines: dict[str, str] = {}
     for problem in error.errors():
         field = str(problem["loc"][0]) if problem["loc"] else "request"

@@ -1,0 +1,1 @@
+"""Which devices serve a load: requests per second against objectives of latency, price and power."""
