@@ -17,7 +17,7 @@ FLAT = (
 )
 CASES = """lpm.sweep(
     ["llama-3.1-8b", "llama-2-7b", "test-13b", "opt-1.3b", "mistral-7b-v0.1"], gpu=lpm.gpus()[:50],
-    engine=["vllm", "tensorrt-llm", "fastertransformer", "hf-transformers", "ideal"], precision=["w16a16", "w8a16"],
+    engine=["vllm", "tensorrt-llm", "fastertransformer", "deepspeed-mii", "ideal"], precision=["w16a16", "w8a16"],
     tp=[1, 2, 4, 8], batch_size="1:10",
     input_len="100:1000:100", output_len=128)"""
 
