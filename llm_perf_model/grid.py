@@ -188,12 +188,13 @@ class Sweep:
         """A short table: the first cells, and what was skipped."""
         axes = " x ".join(f"{len(axis)} {axis.name}" for axis in self.axes) or "one value of each field"
         table = self.cells(self._only(np.flatnonzero(self.done)[: Cells.SHOWN])).table()
-        return Report(f"{axes}: {self.size:,} configurations", (table,), tuple(self._notes()))
-
-    def _notes(self) -> Iterable[str]:
         computed = int(np.count_nonzero(self.done))
-        if computed > Cells.SHOWN:
-            yield f"the first {Cells.SHOWN} of {computed:,} are shown"
+        first = [f"the first {Cells.SHOWN} of {computed:,} are shown"] if computed > Cells.SHOWN else []
+        return Report(f"{axes}: {self.size:,} configurations", (table,), (*first, *self.remarks()))
+
+    def remarks(self) -> Iterable[str]:
+        """How many configurations run, and what was skipped, in lines for people."""
+        computed = int(np.count_nonzero(self.done))
         if computed:
             runs = int(np.count_nonzero(self.runs))
             yield f"{runs:,} of {computed:,} fit the memory and stay within the positions of their model"

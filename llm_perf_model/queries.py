@@ -76,13 +76,11 @@ def asked(fields: Mapping[str, Any], query: Query, form: Format, output: str | N
     """
     ending = None if output is None else _ending(output)
     found = sweep(**fields, metrics=query.needed)
-    cells, whole = query.chosen(found), found.report()
+    cells = query.chosen(found)
     if output is not None and ending is not None:
         write_columns(output, cells.columns, ending)
-        return replace(
-            whole, title=f"written: {output} ({len(cells):,} configurations)", tables=(), notes=whole.notes[-4:]
-        )
-    report = whole if query.objective is None and not query.front else cells.report()
+        return Report(f"written: {output} ({len(cells):,} configurations)", notes=tuple(found.remarks()))
+    report = found.report() if query.objective is None and not query.front else cells.report()
     if form in {"text", "markdown"}:
         return replace(report, format=form)
     rows = cells.rows()

@@ -97,6 +97,24 @@ def test_every_cell_is_the_estimate_of_its_coordinates(fields: dict[str, Any], r
         assert_cell(found, place, fixed)
 
 
+DRAFT: dict[str, Any] = {
+    "model": "llama-3.1-70b", "gpu": "h100-sxm-80gb", "engine": "vllm", "tp": [4, 8], "draft": "llama-3.1-8b",
+    "acceptance": [0.3, 0.95], "batch_size": [1, 64], "output_len": [1, 50], "hbm_bytes_per_s": [2e12, 4e12],
+}  # fmt: skip
+APART: dict[str, Any] = {
+    "model": "llama-3.1-8b", "gpu": "h100-sxm-80gb", "engine": "vllm", "disaggregated": True,
+    "prefill_gpu": ["h100-sxm-80gb", "a100-sxm-80gb"], "input_len": [100, 5000], "flops_per_s": [1e14, 1e15],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fields", [DRAFT, APART], ids=["draft", "disaggregated"])
+def test_cells_with_techniques_are_the_estimates_of_their_coordinates(fields: dict[str, Any]) -> None:
+    found = lpm.sweep(metrics=ALL, **fields)
+    fixed = {name: value for name, value in fields.items() if not isinstance(value, list)}
+    for place in np.ndindex(found.shape):
+        assert_cell(found, place, fixed)
+
+
 @settings(max_examples=15, deadline=None)
 @given(sweeps())
 def test_what_is_skipped_and_what_is_computed_is_all(fields: dict[str, Any]) -> None:
@@ -550,6 +568,7 @@ def test_the_command_writes_a_file(run: Run, tmp_path: Path, ending: str) -> Non
     path = tmp_path / f"f.{ending}"
     ran = run("test-13b", "--batch_size", "1:3", "--output", str(path))
     assert ran.out.startswith(f"written: {path} (3 configurations)")
+    assert "shown" not in ran.out
     assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
 
 
