@@ -311,6 +311,17 @@ def test_the_answer_as_text_and_as_data() -> None:
     assert len(data["options"]) == len(found.options)
 
 
+def test_a_runner_up_says_why_it_lost() -> None:
+    found = small(objective="devices", requests_per_s=1.0, max_replica_devices=1)
+    assert found.best.devices == 1
+    for option in found.runners_up:
+        assert found.lost_by(option).startswith("power +" if option.devices == 1 else "devices +100.0%")
+    cheap = small(requests_per_s=1.0, max_replica_devices=1)
+    dearer = cheap.runners_up[0]
+    ratio = (dearer.usd_per_hour or 0.0) / (cheap.best.usd_per_hour or 1.0)
+    assert cheap.lost_by(dearer) == f"price +{ratio - 1.0:.1%}"
+
+
 def test_all_devices_with_a_price_are_tried() -> None:
     found = lpm.plan("llama-3.1-8b", **LOAD, max_replica_devices=1)
     known = {option.gpu for option in found.options} | {each.gpu for each in found.rejected}

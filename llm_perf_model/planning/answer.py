@@ -11,12 +11,12 @@ from ..specs.model import ModelSpec
 from ..specs.plan import PlanRequest
 from ..units import decimal, percent, seconds
 from .candidates import Rejected
-from .choose import Option, choose
+from .choose import Option, choose, ranked_by
 from .load import Load
 
 RUNNERS_UP: Final = 8
 """Devices beside the best that a report shows."""
-_OBJECTIVE_WORDS: Final = {"usd_per_hour": "price", "devices": "devices", "power_w": "power"}
+_WORDS: Final = {"usd_per_hour": "price", "devices": "devices", "power_w": "power", "tpot_s": "TPOT"}
 
 
 def plan(model: str | ModelSpec, **options: Any) -> Plan:
@@ -66,14 +66,11 @@ class Plan:
 
     def lost_by(self, option: Option) -> str:
         """Why an option is not the best, in words."""
-        name = self.request.objective
-        ours, theirs = float(getattr(self.best, name)), float(getattr(option, name))
-        if theirs > ours:
-            return f"{_OBJECTIVE_WORDS[name]} +{theirs / ours - 1.0:.0%}"
-        for other in ("devices", "power_w", "tpot_s"):
-            if getattr(option, other) > getattr(self.best, other):
-                return f"same {_OBJECTIVE_WORDS[name]}, more {other}"
-        return "the same"
+        for name in ranked_by(self.request.objective):
+            ours, theirs = float(getattr(self.best, name)), float(getattr(option, name))
+            if theirs > ours:
+                return f"{_WORDS[name]} +{theirs / ours - 1.0:.1%}"
+        return "nothing"
 
     def to_dict(self) -> dict[str, Any]:
         """The answer in SI units: numbers, lists, text and None."""
@@ -133,7 +130,7 @@ class Plan:
         return Table(("runner-up", "layout", "devices", "USD/h", "TTFT", "TPOT", "lost by"), rows)
 
     def _notes(self) -> tuple[str, ...]:
-        notes = [f"{len(self.options)} layouts serve the load, {len(self.rejected)} do not"]
+        notes = [f"layouts that serve the load: {len(self.options)}, that do not: {len(self.rejected)}"]
         left = len(self.runners_up) - RUNNERS_UP
         if left > 0:
             notes[0] += f"; {left} more devices are in --format json"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -97,7 +98,7 @@ def choose(request: PlanRequest) -> tuple[Load, tuple[Option, ...], tuple[Reject
         raise InfeasibleError("no device of the plan has a listed price: choose another objective, devices or power_w")
     unpriced = [option for option in kept if option not in wanted]
     refused += [Rejected(o.gpu, o.precision, o.layout, "has no listed price") for o in unpriced]
-    return load, tuple(sorted(wanted, key=lambda o: _order(o, request.objective))), tuple(refused)
+    return load, tuple(sorted(wanted, key=attrgetter(*ranked_by(request.objective)))), tuple(refused)
 
 
 def _gpus(request: PlanRequest) -> tuple[GpuSpec, ...]:
@@ -244,6 +245,6 @@ def _nothing(request: PlanRequest, refused: Sequence[Rejected]) -> str:
     return f"no device serves {request.model if isinstance(request.model, str) else request.model.name}{why}"
 
 
-def _order(option: Option, objective: str) -> tuple[float, ...]:
-    """By the objective, then by devices, power and the seconds of a token."""
-    return (float(getattr(option, objective)), option.devices, option.power_w, option.tpot_s)
+def ranked_by(objective: str) -> tuple[str, ...]:
+    """What options are compared by: the objective, then devices, power and the seconds of a token."""
+    return (objective, "devices", "power_w", "tpot_s")

@@ -110,7 +110,7 @@ class Replica:
         return np.asarray(dynamic_j(self.case.machine.power, t.flops, t.hbm_bytes, t.comm_bytes))
 
     @cached_property
-    def largest(self) -> int:
+    def max_batch_size(self) -> int:
         """Sequences that the devices hold at a time.
 
         Raises:
@@ -161,7 +161,7 @@ class Replica:
         load, batching, numbers = self.load, self.batching, self.batching.numbers
         s, whole, tokens = load.decode_steps, batching.chunk_tokens, load.input_tokens
         p = np.minimum(np.maximum(min(tokens, whole), numbers * tokens / s), whole)
-        fitting, count = self.largest, numbers.size
+        fitting, count = self.max_batch_size, numbers.size
         both = self.step(np.concatenate((numbers, numbers)), np.concatenate((p, np.full(count, whole))))
         both_s = np.asarray(both.time_s)
         full_s = batching.at_all(both_s[count:]) * tokens / whole
@@ -214,7 +214,7 @@ class Replica:
         alone_s, _ = self.alone
         moved = handover(self.case, link, self.case, 1.0, load.input_tokens)
         waits_s = float(np.max(moved.exposed_s(float(load.prompt_fraction @ alone_s))))
-        largest = int(np.argmax(completions[: self.largest])) + 1
+        largest = int(np.argmax(completions[: self.max_batch_size])) + 1
         zero, none = np.zeros_like(load.prompt_tokens), np.zeros(sizes.size + 1)
         joules = np.concatenate(([0.0], s / sizes * self.batching.at_all(self.dynamic_j(self.plain))))
         token_s = np.maximum.accumulate(step_s) + waits_s / s
