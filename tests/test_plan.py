@@ -297,6 +297,18 @@ def test_prefills_apart_leave_the_decode_alone() -> None:
     assert all((option.usd_per_hour or 0.0) > (found.best.usd_per_hour or 0.0) for option in together)
 
 
+def test_a_cache_that_waits_for_a_place_makes_tokens_late() -> None:
+    """Of an exponential wait that a share w has, p95 is its mean times ln(w / 0.05); 64 steps share it."""
+    fields = {"requests_per_s": 1, "input_len": 512, "output_len": 65, "gpus": "h100-sxm-80gb", "max_batch_size": 2}
+    of = replica(PlanRequest.of({"model": "llama-3.1-8b", **fields}))
+    row = stacked([of.shared()])
+    apart, together = (Latency(row, of.load, 0.95, waits_later=later) for later in (True, False))
+    state = apart.state(0.8 * row.capacity_per_s)
+    wait_s = state.place.mean_s * math.log(float(state.place.chance[0]) / 0.05)
+    assert float(wait_s[0]) > 0.0
+    assert apart.tpot_s(state) - together.tpot_s(state) == pytest.approx(wait_s / 64)
+
+
 # The answer.
 
 

@@ -132,7 +132,7 @@ def _group(
     request: PlanRequest, load: Load, services: Sequence[Service], first: bool = True, rest: bool = True
 ) -> Group:
     """Replicas that answer with the first token, with the rest, or with both."""
-    latency = Latency(stacked(services), load, request.percentile)
+    latency = Latency(stacked(services), load, request.percentile, waits_later=not first)
     return Group(latency, latency.most(request.ttft_s if first else None, request.tpot_s if rest else None))
 
 

@@ -39,6 +39,8 @@ class Latency:
     service: Service
     load: Load
     percentile: float
+    waits_later: bool = False
+    """Whether a request waits for its place after its first token, which other replicas make."""
 
     def state(self, arrivals_per_s: Array) -> State:
         """The replicas at these rates."""
@@ -80,9 +82,16 @@ class Latency:
         return high
 
     def tpot_s(self, state: State) -> Array:
-        """Seconds per output token after the first, at the percentile of the batch that a sequence finds."""
+        """Seconds per output token after the first, at the percentile of the batch that a sequence finds.
+
+        A wait for a place after the first token, at the same percentile, is spread over the others.
+        """
         n = state.occupancy.seen(self.percentile)
-        return np.asarray(np.take_along_axis(self.service.token_s, np.maximum(n - 1, 0)[:, np.newaxis], axis=1)[:, 0])
+        found_s = np.take_along_axis(self.service.token_s, np.maximum(n - 1, 0)[:, np.newaxis], axis=1)[:, 0]
+        if not self.waits_later:
+            return np.asarray(found_s)
+        place_s = state.place.mean_s * np.log(np.maximum(state.place.chance / (1.0 - self.percentile), 1.0))
+        return np.asarray(found_s + place_s / self.load.decode_steps)
 
     def most(self, ttft_s: float | None, tpot_s: float | None) -> Array:
         """The highest rates of requests that keep both; 0 where none does."""
