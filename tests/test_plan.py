@@ -287,6 +287,17 @@ def test_a_load_that_one_replica_serves_ten_times_needs_ten() -> None:
     assert {option.replicas for option in ten.options if not option.prefill_replicas} == {10}
 
 
+def test_a_model_larger_than_a_node_has_stages_and_experts_are_spread() -> None:
+    """810 GB of weights, on nodes of 8 x 80 GB: two of them; 46.7 billion weights with 8 experts: whole or sliced."""
+    asked = {"requests_per_s": 1, "input_len": 500, "output_len": 100, "gpus": "h100-sxm-80gb"}
+    large = lpm.plan("llama-3.1-405b", **asked)
+    assert large.best.layout == "tp 8 pp 2"
+    assert large.best.replica_devices == 16
+    assert {each.reason.split(":")[0] for each in large.rejected} == {"memory"}
+    sparse = lpm.plan("mixtral-8x7b", **asked)
+    assert {"tp 2", "tp 2 ep 2", "tp 4 ep 4"} <= {option.layout for option in sparse.options}
+
+
 def test_prefills_apart_leave_the_decode_alone() -> None:
     """Tight times per token and long prompts: replicas of their own, in a ratio of prefill to decode."""
     asked = {"requests_per_s": 30, "input_len": 8000, "output_len": 100, "gpus": "h100-sxm-80gb", "tpot_s": 0.012}
