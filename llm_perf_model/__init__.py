@@ -18,7 +18,6 @@ from .api import (
     tariffs,
 )
 from .capacity import Capacity
-from .cells import Cells
 from .errors import (
     InfeasibleError,
     LlmPerfModelError,
@@ -28,7 +27,6 @@ from .errors import (
     UnknownNameError,
 )
 from .estimate import Estimate
-from .grid import Sweep
 from .specs.collective import CollectiveSpec
 from .specs.engine import EngineSpec
 from .specs.gpu import GpuSpec
@@ -41,14 +39,30 @@ from .specs.power import PowerSpec
 from .specs.precision import PrecisionSpec
 from .specs.price import PriceSpec, TariffSpec
 from .specs.workload import WorkloadSpec
-from .sweep import sweep
 
 if _TYPE_CHECKING:
     from .importers.foreign import import_file
     from .importers.huggingface.loading import import_hf
     from .importers.onnx import import_onnx
     from .planning.answer import Plan, plan
+    from .sweeping.cells import Cells
+    from .sweeping.grid import Sweep
+    from .sweeping.run import sweep
     from .validation.run import calibrate, validate
+
+_LATER = {
+    "calibrate": "validation.run",
+    "validate": "validation.run",
+    "import_file": "importers.foreign",
+    "import_hf": "importers.huggingface.loading",
+    "import_onnx": "importers.onnx",
+    "Plan": "planning.answer",
+    "plan": "planning.answer",
+    "Cells": "sweeping.cells",
+    "Sweep": "sweeping.grid",
+    "sweep": "sweeping.run",
+}
+"""Name -> its module, for names that start-up does not wait for."""
 
 __version__ = "0.1.0"
 
@@ -102,25 +116,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    """Names that start-up does not wait for."""
-    if name in {"calibrate", "validate"}:
-        from .validation import run
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
 
-        return getattr(run, name)
-    if name == "import_hf":
-        from .importers.huggingface import loading
-
-        return loading.import_hf
-    if name == "import_file":
-        from .importers import foreign
-
-        return foreign.import_file
-    if name == "import_onnx":
-        from .importers import onnx
-
-        return onnx.import_onnx
-    if name in {"Plan", "plan"}:
-        from .planning import answer
-
-        return getattr(answer, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_LATER[name]}"), name)

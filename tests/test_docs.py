@@ -20,18 +20,15 @@ from pydantic import BaseModel
 import llm_perf_model as lpm
 from llm_perf_model import cost as money
 from llm_perf_model.allocation import Allocation, Buffer, OwnCache, Rolling
-from llm_perf_model.axes import Axis
 from llm_perf_model.breakdown import Line
 from llm_perf_model.case import Case, Draft
 from llm_perf_model.estimate import Bounds
 from llm_perf_model.generate import Phase, Steps
 from llm_perf_model.graph.parts import Split
 from llm_perf_model.graph.stack import parameters
-from llm_perf_model.grid import Skipped
 from llm_perf_model.handover import Handover
 from llm_perf_model.intervals import Interval
 from llm_perf_model.machine import Connection
-from llm_perf_model.metrics import Metric
 from llm_perf_model.ops.base import AbstractOp, Cost, Live, Product
 from llm_perf_model.ops.batch import Batch, Group
 from llm_perf_model.ops.elementwise import Elementwise
@@ -63,6 +60,9 @@ from llm_perf_model.specs.sharing import Sharing
 from llm_perf_model.specs.techniques import Techniques
 from llm_perf_model.specs.workload import WorkloadSpec
 from llm_perf_model.speculation import Guessed, Speculation
+from llm_perf_model.sweeping.axes import Axis
+from llm_perf_model.sweeping.grid import Skipped
+from llm_perf_model.sweeping.metrics import Metric
 from llm_perf_model.validation.compare import Errors, OperatorScore, Score, Unmapped, Validation
 from llm_perf_model.validation.crossing import CrossValidation
 from llm_perf_model.validation.fit import MEMORY_FIELDS

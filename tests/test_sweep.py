@@ -16,14 +16,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import llm_perf_model as lpm
-from llm_perf_model.axes import ARRAYS, axis_of, numbers_in
-from llm_perf_model.metrics import DEFAULT_METRICS, METRICS
 from llm_perf_model.specs.catalog import load
+from llm_perf_model.sweeping.axes import ARRAYS, axis_of, numbers_in
+from llm_perf_model.sweeping.metrics import DEFAULT_METRICS, METRICS
 
 from .running import Run, runner
 
-SWEEP = importlib.import_module("llm_perf_model.sweep")
-"""The module; `llm_perf_model.sweep` is its function."""
+SWEEP = importlib.import_module("llm_perf_model.sweeping.run")
 ALL = tuple(name for name in METRICS if name != "max_batch_size")
 
 STRUCTURAL: dict[str, list[Any]] = {
@@ -596,7 +595,7 @@ def test_the_command_refuses_in_one_line(run: Run, given: tuple[str, ...], words
 
 
 def test_an_unwritable_file_is_refused_before_anything_is_computed(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("llm_perf_model.queries.sweep", lambda **_: pytest.fail("computed"))
+    monkeypatch.setattr("llm_perf_model.sweeping.queries.sweep", lambda **_: pytest.fail("computed"))
     assert run("test-13b", "--batch_size", "1:3", "--output", "/nosuch/f.csv").code == 1
 
 

@@ -9,16 +9,16 @@ from typing import Any, Final
 
 import numpy as np
 
-from .api import answer, case_of
+from ..api import answer, case_of
+from ..case import AnyModel, Case
+from ..errors import InfeasibleError, RequestError
+from ..estimate import Estimate
+from ..report.progress import tracked
+from ..specs.request import Request
+from ..types import Array
 from .axes import Axis, axis_of, points_axis
-from .case import AnyModel, Case
-from .errors import InfeasibleError, RequestError
-from .estimate import Estimate
 from .grid import Skipped, Sweep
 from .metrics import Kind, Metric, metrics_of
-from .report.progress import tracked
-from .specs.request import Request
-from .types import Array
 
 CHUNK_CELLS: Final = 2**15
 """Cells that are evaluated at once: enough to hide the cost of a call, few enough to stay in a processor's cache."""

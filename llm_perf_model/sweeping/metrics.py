@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, Final, Literal
 
-from .errors import RequestError
-from .estimate import MEMORY_PARTS, Estimate
+from ..errors import RequestError
+from ..estimate import MEMORY_PARTS, Estimate
 
 Kind = Literal["number", "mask", "text"]
 

@@ -12,14 +12,14 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
+from ..errors import InfeasibleError, RequestError
+from ..report.document import Report
+from ..report.export import write_columns
+from ..specs.base import FileSpec
+from ..types import Array, Column, MaskArray
 from .axes import POINTS, Axis
 from .cells import Cells
-from .errors import InfeasibleError, RequestError
 from .metrics import metric
-from .report.document import Report
-from .report.export import write_columns
-from .specs.base import FileSpec
-from .types import Array, Column, MaskArray
 
 _SIGNS: Final[Mapping[str, Callable[[Any, Any], Any]]] = {
     "<=": operator.le, ">=": operator.ge, "<": operator.lt, ">": operator.gt,

@@ -11,11 +11,11 @@ from typing import Annotated, Any, Final, Union, get_args, get_origin
 import numpy as np
 from pydantic import BaseModel
 
-from .errors import RequestError
-from .specs.base import FileSpec
-from .specs.quantities import shortened
-from .specs.request import Request
-from .types import Array
+from ..errors import RequestError
+from ..specs.base import FileSpec
+from ..specs.quantities import shortened
+from ..specs.request import Request
+from ..types import Array
 
 POINTS: Final = "point"
 """The axis of configurations that are listed one by one."""

@@ -8,11 +8,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from .errors import RequestError
+from ..errors import RequestError
+from ..report.document import Report, Table
+from ..report.export import write_columns
+from ..types import Column
 from .metrics import DEFAULT_METRICS, label, shown
-from .report.document import Report, Table
-from .report.export import write_columns
-from .types import Column
 
 Columns = dict[str, Column]
 

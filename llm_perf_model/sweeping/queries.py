@@ -10,13 +10,13 @@ from typing import Any, Final, Self, cast, get_args
 
 import numpy as np
 
+from ..errors import InfeasibleError, RequestError
+from ..report.document import Format, Report
+from ..report.export import ColumnFormat, check_parquet, check_writable, write_columns
 from .cells import Cells
-from .errors import InfeasibleError, RequestError
 from .grid import Sweep
 from .metrics import DEFAULT_METRICS
-from .report.document import Format, Report
-from .report.export import ColumnFormat, check_parquet, check_writable, write_columns
-from .sweep import sweep
+from .run import sweep
 
 ENDINGS: Final = {f".{form}": form for form in get_args(ColumnFormat)}
 _PAIR: Final = 2

@@ -1,0 +1,1 @@
+"""The commands: flags in, a report out. They print nothing themselves."""

@@ -1,0 +1,1 @@
+"""Many requests at once: axes, meshes, answers and files."""
