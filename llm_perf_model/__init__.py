@@ -39,6 +39,7 @@ from .specs.power import PowerSpec
 from .specs.precision import PrecisionSpec
 from .specs.price import PriceSpec, TariffSpec
 from .specs.workload import WorkloadSpec
+from .version import __version__
 
 if _TYPE_CHECKING:
     from .importers.foreign import import_file
@@ -46,8 +47,9 @@ if _TYPE_CHECKING:
     from .importers.onnx import import_onnx
     from .planning.answer import Plan, plan
     from .sweeping.cells import Cells
+    from .sweeping.folder import SweepFolder, read_sweep
     from .sweeping.grid import Sweep
-    from .sweeping.run import sweep
+    from .sweeping.run import search, sweep, write_sweep
     from .validation.run import calibrate, validate
 
 _LATER = {
@@ -60,11 +62,13 @@ _LATER = {
     "plan": "planning.answer",
     "Cells": "sweeping.cells",
     "Sweep": "sweeping.grid",
+    "SweepFolder": "sweeping.folder",
+    "read_sweep": "sweeping.folder",
+    "search": "sweeping.run",
     "sweep": "sweeping.run",
+    "write_sweep": "sweeping.run",
 }
 """Name -> its module, for names that start-up does not wait for."""
-
-__version__ = "0.1.0"
 
 __all__ = [
     "Capacity",
@@ -88,6 +92,7 @@ __all__ = [
     "RequestError",
     "SpecError",
     "Sweep",
+    "SweepFolder",
     "TariffSpec",
     "UnknownNameError",
     "WorkloadSpec",
@@ -109,9 +114,12 @@ __all__ = [
     "powers",
     "precisions",
     "prices",
+    "read_sweep",
+    "search",
     "sweep",
     "tariffs",
     "validate",
+    "write_sweep",
 ]
 
 
