@@ -380,7 +380,7 @@ CLASSES: list[type] = [
     Point, Alternatives, lpm.Capacity, Power, money.Price, money.Cost, Images, Techniques, Steps, Hardware, lpm.Sweep,
     lpm.Cells, Axis, Skipped, Metric, Sharing, Pipeline, Links, Joints, Split, Router, Speculation, Guessed, Handover,
     HostLink, Draft,
-    PlanRequest, Lengths, Load, Option, Rejected,
+    PlanRequest, Lengths, Load, Option, Rejected, lpm.SweepFolder,
 ]  # fmt: skip
 HEADINGS = {money.Cost: "Cost in US dollars", NetworkPool: "Pool of a network"}
 """Heading of a class whose name another class has too."""

@@ -21,7 +21,7 @@ import pytest
 
 import llm_perf_model as lpm
 from llm_perf_model.sweeping import evaluate, question
-from llm_perf_model.sweeping.executors import Pool, each_result
+from llm_perf_model.sweeping.executors import Workers, each_result
 from llm_perf_model.sweeping.question import question_of
 from tests.running import Run, runner
 
@@ -159,12 +159,12 @@ class Dying(Backwards):
 
 
 def test_jobs_of_workers_that_end_are_computed_once_more() -> None:
-    assert sorted(each_result(iter(range(9)), str, Pool(Dying(2), 2))) == [(n, str(n)) for n in range(9)]
+    assert sorted(each_result(iter(range(9)), str, Workers(Dying(2), 2))) == [(n, str(n)) for n in range(9)]
 
 
 def test_a_job_that_ends_its_workers_again_and_again_is_given_up() -> None:
     with pytest.raises(lpm.RequestError, match=r"^executor: 3 workers ended on the same configurations"):
-        list(each_result(iter(range(1)), str, Pool(Dying(99), 2)))
+        list(each_result(iter(range(1)), str, Workers(Dying(99), 2)))
 
 
 def test_an_executor_that_is_shut_down_is_refused() -> None:

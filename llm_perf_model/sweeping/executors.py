@@ -35,44 +35,44 @@ ANSWER_S: Final = 10
 
 
 @dataclass
-class Pool:
+class Workers:
     """An executor, how many jobs it computes at once, and how to have a new one when its workers are gone."""
 
     executor: Executor
-    workers: int
+    count: int
     renewed: Callable[[], Executor] | None = None
 
 
-def each_result(jobs: Iterator[J], call: Callable[[J], T], pool: Pool | None) -> Iterator[tuple[J, T]]:
+def each_result(jobs: Iterator[J], call: Callable[[J], T], workers: Workers | None) -> Iterator[tuple[J, T]]:
     """Jobs with what `call` makes of them, each once, in the order in which they end.
 
     Args:
         jobs: what to compute; asked for as workers become free.
         call: a function that workers can import.
-        pool: the workers; None: this process.
+        workers: who computes; None: this process.
 
     Raises:
         RequestError: the executor takes no jobs, or a job ends its workers again and again.
     """
-    if pool is not None:
-        yield from _results(jobs, call, pool)
+    if workers is not None:
+        yield from _results(jobs, call, workers)
         return
     for job in jobs:
         yield job, call(job)
 
 
-def _results(jobs: Iterator[J], call: Callable[[J], T], pool: Pool) -> Iterator[tuple[J, T]]:
+def _results(jobs: Iterator[J], call: Callable[[J], T], workers: Workers) -> Iterator[tuple[J, T]]:
     """Keep every worker busy; give the jobs of workers that ended to others."""
     running: dict[Future[T], J] = {}
     lost: deque[J] = deque()
     tries: Counter[int] = Counter()
     try:
         while True:
-            _submit(jobs, call, pool, running, lost)
+            _submit(jobs, call, workers, running, lost)
             if not running:
                 if not lost:
                     return
-                _renew(pool)
+                _renew(workers)
                 continue
             done, _ = wait(running, return_when=FIRST_COMPLETED)
             for future in done:
@@ -92,16 +92,18 @@ def _results(jobs: Iterator[J], call: Callable[[J], T], pool: Pool) -> Iterator[
             future.cancel()
 
 
-def _submit(jobs: Iterator[J], call: Callable[[J], T], pool: Pool, running: dict[Future[T], J], lost: deque[J]) -> None:
+def _submit(
+    jobs: Iterator[J], call: Callable[[J], T], workers: Workers, running: dict[Future[T], J], lost: deque[J]
+) -> None:
     """Fill the queues of the workers, lost jobs first; stop where the workers are gone."""
-    while len(running) < AHEAD * pool.workers:
+    while len(running) < AHEAD * workers.count:
         job = lost.popleft() if lost else next(jobs, None)
         if job is None:
             return
         try:
-            running[pool.executor.submit(call, job)] = job
+            running[workers.executor.submit(call, job)] = job
         except BrokenExecutor as error:
-            if pool.renewed is None:
+            if workers.renewed is None:
                 raise RequestError(f"executor: takes no jobs: {error}") from None
             lost.append(job)
             return
@@ -109,10 +111,10 @@ def _submit(jobs: Iterator[J], call: Callable[[J], T], pool: Pool, running: dict
             raise RequestError(f"executor: takes no jobs: {error}") from None
 
 
-def _renew(pool: Pool) -> None:
-    if pool.renewed is not None:
-        pool.executor.shutdown(wait=False)
-        pool.executor = pool.renewed()
+def _renew(workers: Workers) -> None:
+    if workers.renewed is not None:
+        workers.executor.shutdown(wait=False)
+        workers.executor = workers.renewed()
 
 
 def _ended(failure: BaseException) -> bool:
@@ -137,7 +139,7 @@ def _told(failure: BaseException) -> BaseException:
 
 
 @contextmanager
-def ready(executor: Where) -> Iterator[Pool | None]:
+def ready(executor: Where) -> Iterator[Workers | None]:
     """The workers that a word, an address or an object stands for; an executor that was given stays open.
 
     Raises:
@@ -147,18 +149,18 @@ def ready(executor: Where) -> Iterator[Pool | None]:
         yield None
         return
     if isinstance(executor, Executor):
-        yield Pool(executor, getattr(executor, "_max_workers", None) or os.cpu_count() or 1)
+        yield Workers(executor, getattr(executor, "_max_workers", None) or os.cpu_count() or 1)
         return
     words = str(executor)
     if match := PROCESSES.fullmatch(words):
         count = int(match[1] or os.cpu_count() or 1)
         if count < 1:
             raise RequestError("executor: is 'processes:0'; give at least one process")
-        pool = Pool(_processes(count), count, lambda: _processes(count))
+        workers = Workers(_processes(count), count, lambda: _processes(count))
         try:
-            yield pool
+            yield workers
         finally:
-            pool.executor.shutdown(wait=True, cancel_futures=True)
+            workers.executor.shutdown(wait=True, cancel_futures=True)
     elif ADDRESS.fullmatch(words):
         with _cluster(words) as found:
             yield found
@@ -180,7 +182,7 @@ def _uninterrupted() -> None:
 
 
 @contextmanager
-def _cluster(address: str) -> Iterator[Pool]:
+def _cluster(address: str) -> Iterator[Workers]:
     """The workers of a Dask scheduler."""
     try:
         from distributed import Client
@@ -191,7 +193,7 @@ def _cluster(address: str) -> Iterator[Pool]:
     except (OSError, ValueError):
         raise RequestError(f"executor: no cluster answers at {address} within {ANSWER_S} s") from None
     with client:
-        workers = sum(client.nthreads().values())
-        if not workers:
+        count = sum(client.nthreads().values())
+        if not count:
             raise RequestError(f"executor: the cluster at {address} has no workers; start some")
-        yield Pool(client.get_executor(pure=False), workers)
+        yield Workers(client.get_executor(pure=False), count)

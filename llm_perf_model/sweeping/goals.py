@@ -17,7 +17,7 @@ from ..version import __version__
 from .cells import Cells
 from .choosing import Choice, Offer
 from .evaluate import blank, evaluated
-from .executors import Pool, Where, each_result, ready
+from .executors import Where, Workers, each_result, ready
 from .folder import Place, SweepFolder, opened
 from .grid import Skipped, Sweep, remarks, unable
 from .question import Block, Job, Question
@@ -45,12 +45,12 @@ class Task(NamedTuple):
 
 
 def _results(
-    question: Question, jobs: Iterator[Job], call: Callable[[Task], T], pool: Pool | None
+    question: Question, jobs: Iterator[Job], call: Callable[[Task], T], workers: Workers | None
 ) -> Iterator[tuple[Job, T]]:
     """Jobs with what workers make of them, with a bar on a terminal."""
     tasks = (Task(job, tuple(map(question.part, job.blocks)), question.shape) for job in jobs)
     with counting(question.size, "configurations") as advance:
-        for task, result in each_result(tasks, call, pool):
+        for task, result in each_result(tasks, call, workers):
             advance(task.job.cells)
             yield task.job, result
 
@@ -69,8 +69,8 @@ def kept(question: Question, where: Where) -> Sweep:
     """The sweep with all its cells."""
     arrays, done = blank(question)
     skipped: dict[int, list[Skipped]] = {}
-    with ready(where) as pool:
-        for job, parts in _results(question, question.jobs(), _arrays, pool):
+    with ready(where) as workers:
+        for job, parts in _results(question, question.jobs(), _arrays, workers):
             for block, part in zip(job.blocks, parts, strict=True):
                 done[block] = part.done
                 for name, values in part.metrics.items():
@@ -133,8 +133,10 @@ def _places(places: CountArray, block: Block, shape: tuple[int, ...]) -> CountAr
 
 def explored(question: Question, choice: Choice, where: Where) -> Explored:
     """What a search finds, of which no more is kept than may be the answer."""
-    with ready(where) as pool:
-        found = {job.number: each for job, each in _results(question, question.jobs(), partial(_offers, choice), pool)}
+    with ready(where) as workers:
+        found = {
+            job.number: each for job, each in _results(question, question.jobs(), partial(_offers, choice), workers)
+        }
     ordered = [found[number] for number in sorted(found)]
     skipped = _in_order({number: each.skipped for number, each in found.items()})
     offers = tuple(offer for each in ordered for offer in each.offers)
@@ -152,11 +154,11 @@ def _stored(place: Place, task: Task) -> list[Sweep] | None:
 
 def written(question: Question, folder: str, where: Where) -> SweepFolder:
     """The sweep as a folder of files, of which those that are there are not computed again."""
-    with ready(where) as pool:
+    with ready(where) as workers:
         found = opened(folder, question)
         missing = set(found.missing)
         jobs = (job for job in question.jobs() if job.number in missing)
-        for job, parts in _results(question, jobs, partial(_stored, found.place), pool):
+        for job, parts in _results(question, jobs, partial(_stored, found.place), workers):
             if parts is not None:
                 found.place.store(job.number, parts)
     return found
