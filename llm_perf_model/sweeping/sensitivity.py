@@ -33,6 +33,9 @@ REFINED: Final = 32
 """Factors between two of the ladder that are tried in each further one of `ROUNDS`."""
 
 ROUNDS: Final = 3
+WORTH: Final = 0.1
+"""Part of a time that twice a rate is to save to be worth it."""
+
 ALL: Final = "all"
 """All rates together."""
 
@@ -96,10 +99,14 @@ class Sensitivity:
         """The part of a time that stays whatever the rates."""
         return self.upgrades[ALL].limit_s[metric] / self.times_s[metric]
 
+    def best(self, metric: str) -> str:
+        """The rate that saves most of a time when it doubles."""
+        return max(self.rates_per_s, key=lambda field: self.gain(field, metric))
+
     def first(self, metric: str) -> str | None:
-        """The rate that saves most of a time when it doubles; None where most of the time stays whatever the rates."""
-        best = max(self.rates_per_s, key=lambda field: self.gain(field, metric))
-        return best if self.left(metric) <= 0.5 else None
+        """The rate to raise first; None where even the best saves less than `WORTH` of the time when it doubles."""
+        best = self.best(metric)
+        return best if self.gain(best, metric) >= WORTH else None
 
     def to_dict(self) -> dict[str, Any]:
         """The answer in SI units: numbers, lists, text and None."""
@@ -132,10 +139,8 @@ class Sensitivity:
     def _gains(self) -> Table:
         rows = []
         for field, up in self.upgrades.items():
-            saved = (
-                (each[metric] / now for each in (up.doubled_s, up.limit_s)) for metric, now in self.times_s.items()
-            )
-            rows.append((label(field), *(_saved(ratio) for pair in saved for ratio in pair)))
+            pairs = ((up.doubled_s[metric] / now, up.limit_s[metric] / now) for metric, now in self.times_s.items())
+            rows.append((label(field), *(_saved(ratio) for pair in pairs for ratio in pair)))
         heads = [head for word in self._words() for head in (f"{word} x2", "at most")]
         return Table(("faster", *heads), tuple(rows))
 
@@ -145,7 +150,10 @@ class Sensitivity:
             changes = self.upgrades[field].next_bounds.values()
             cells = ("the same" if each is None else f"{each.bound} from x{each.factor:.3g}" for each in changes)
             rows.append((label(field), *cells))
-        return Table(("what binds", *self.bounds), tuple(rows), text_columns=1 + len(self.bounds))
+        causal = self.estimate.case.model.causal
+        return Table(
+            ("what binds", *(self.bounds if causal else ["forward pass"])), tuple(rows), "", 1 + len(self.bounds)
+        )
 
     def _words(self) -> tuple[str, ...]:
         return tuple(_WORDS[metric] for metric in self.times_s)
@@ -153,12 +161,12 @@ class Sensitivity:
     def _advice(self) -> Iterator[str]:
         """What to buy first, a line for each time."""
         for metric, word in zip(self.times_s, self._words(), strict=True):
-            best = max(self.rates_per_s, key=lambda field: self.gain(field, metric))
-            first = f"{word}: buy {_NAMES[best]} first" if self.first(metric) else f"{word}: no rate helps much"
-            yield (
-                f"{first}; twice the {_NAMES[best]} saves {percent(self.gain(best, metric))}, and "
-                f"{percent(self.left(metric))} is left at any rates"
-            )
+            name, saved = _NAMES[self.best(metric)], percent(self.gain(self.best(metric), metric))
+            if self.first(metric):
+                text = f"{word}: buy {name} first: twice as much saves {saved}"
+            else:
+                text = f"{word}: no rate helps much: twice the {name} saves {saved}"
+            yield f"{text}; {percent(self.left(metric))} of the time stays at any rates"
 
 
 def sensitivity(model: str | AnyModel | None = None, **fields: Any) -> Sensitivity:
