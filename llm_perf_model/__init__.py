@@ -46,8 +46,10 @@ if _TYPE_CHECKING:
     from .importers.onnx import import_onnx
     from .planning.answer import Plan, plan
     from .sweeping.cells import Cells
+    from .sweeping.crossovers import Crossovers, crossovers
     from .sweeping.grid import Sweep
     from .sweeping.run import sweep
+    from .sweeping.sensitivity import Sensitivity, sensitivity
     from .validation.run import calibrate, validate
 
 _LATER = {
@@ -59,8 +61,12 @@ _LATER = {
     "Plan": "planning.answer",
     "plan": "planning.answer",
     "Cells": "sweeping.cells",
+    "Crossovers": "sweeping.crossovers",
+    "crossovers": "sweeping.crossovers",
     "Sweep": "sweeping.grid",
     "sweep": "sweeping.run",
+    "Sensitivity": "sweeping.sensitivity",
+    "sensitivity": "sweeping.sensitivity",
 }
 """Name -> its module, for names that start-up does not wait for."""
 
@@ -70,6 +76,7 @@ __all__ = [
     "Capacity",
     "Cells",
     "CollectiveSpec",
+    "Crossovers",
     "EngineSpec",
     "Estimate",
     "GpuSpec",
@@ -86,6 +93,7 @@ __all__ = [
     "PrecisionSpec",
     "PriceSpec",
     "RequestError",
+    "Sensitivity",
     "SpecError",
     "Sweep",
     "TariffSpec",
@@ -94,6 +102,7 @@ __all__ = [
     "__version__",
     "calibrate",
     "collectives",
+    "crossovers",
     "engines",
     "estimate",
     "gpus",
@@ -109,6 +118,7 @@ __all__ = [
     "powers",
     "precisions",
     "prices",
+    "sensitivity",
     "sweep",
     "tariffs",
     "validate",

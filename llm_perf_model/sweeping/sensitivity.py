@@ -128,6 +128,12 @@ class Sensitivity:
         records = [{"field": field, **each} for field, each in [*self.elasticities.items(), ("rest", self.rest)]]
         return Report(title(self.estimate), tables, (*self._advice(), *self.notes), self.to_dict(), records)
 
+    def __str__(self) -> str:
+        return self.report().text()
+
+    def _repr_html_(self) -> str:
+        return self.report().html()
+
     def _elasticities(self) -> Table:
         rows = [("time", "", *(seconds(time_s) for time_s in self.times_s.values()))]
         for field, each in self.elasticities.items():
