@@ -26,8 +26,8 @@ SPAN: Final = 2.0**0.5
 FASTEST: Final = 2.0**40
 """Factor of a rate from which its time is nothing."""
 
-TRIED: Final = (*(2.0 ** (step / 8.0) for step in range(1, 81)), FASTEST)
-"""Factors of a rate that are tried: a ladder up to 1024, and the fastest."""
+LADDER: Final = tuple(2.0 ** (step / 8.0) for step in range(1, 81))
+"""Factors of a rate, up to 1024, at which another term may bind."""
 
 REFINED: Final = 32
 """Factors between two of the ladder that are tried in each further one of `ROUNDS`."""
@@ -57,7 +57,7 @@ class Upgrade(NamedTuple):
     limit_s: Mapping[str, float]
     """With a rate so high that it takes no time."""
     next_bounds: Mapping[str, Change | None]
-    """None: the same term binds at any rate."""
+    """None: the same term binds at up to 1024 times the rate."""
 
 
 @dataclass(frozen=True)
@@ -207,7 +207,7 @@ class _Points:
         self.fields = {field: (field,) for field in self.now} | {ALL: tuple(single.rates)}
         self.ends = {field: self._ends(field) for field in self.now}
         keys = [(field, end) for field, pair in self.ends.items() for end in pair]
-        keys += [(field, factor) for field in (*single.rates, ALL) for factor in TRIED]
+        keys += [(field, factor) for field in (*single.rates, ALL) for factor in (*LADDER, FASTEST)]
         self.place = {key: number for number, key in enumerate(keys)}
         self.found = self._at(keys)
         self.times = {metric: np.broadcast_to(getattr(self.found, metric), len(keys)) for metric in self.metrics}
@@ -247,7 +247,7 @@ class _Points:
     def _change(self, field: str, phase: str) -> Change | None:
         """Where another term binds in a phase: on the ladder, then between two of its factors."""
         now, change = str(getattr(self.single.estimate, phase).bound), None
-        factors, places = np.array(TRIED), [self.place[field, factor] for factor in TRIED]
+        factors, places = np.array(LADDER), [self.place[field, factor] for factor in LADDER]
         bounds = getattr(self.found, phase).bound[places]
         for _ in range(ROUNDS):
             other = np.flatnonzero(bounds != now)
