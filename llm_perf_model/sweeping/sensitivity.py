@@ -246,7 +246,7 @@ class _Points:
 
     def _change(self, field: str, phase: str) -> Change | None:
         """Where another term binds in a phase: on the ladder, then between two of its factors."""
-        now, change = str(getattr(self.single.estimate, phase).bound), None
+        now, low, change = str(getattr(self.single.estimate, phase).bound), 1.0, None
         factors, places = np.array(LADDER), [self.place[field, factor] for factor in LADDER]
         bounds = getattr(self.found, phase).bound[places]
         for _ in range(ROUNDS):
@@ -254,8 +254,8 @@ class _Points:
             if not other.size:
                 return None
             at = int(other[0])
-            change = Change(float(factors[at]), str(bounds[at]))
-            factors = np.geomspace(factors[at - 1] if at else 1.0, factors[at], REFINED + 1)[1:]
+            low, change = float(factors[at - 1]) if at else low, Change(float(factors[at]), str(bounds[at]))
+            factors = np.geomspace(low, change.factor, REFINED + 1)[1:]
             bounds = getattr(self._at([(field, factor) for factor in factors.tolist()]), phase).bound
         return change
 
