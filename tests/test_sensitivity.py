@@ -66,6 +66,7 @@ MODELS: dict[str, dict[str, Any]] = {
     "apart": {"model": "llama-3.1-8b", "gpu": "h100-sxm-80gb", "engine": "vllm", "disaggregated": True},
     "prefix": {"model": "llama-3.1-8b", "engine": "vllm", "input_len": 600, "prefix_len": 500, "prefill_chunk": 128},
     "offload": {"model": "llama-3.1-8b", "engine": "vllm", "offload_weights": 0.5},
+    "images": {"model": "qwen2.5-vl-7b", "engine": "vllm", "images": 2, "input_len": 600},
     "limited": {"model": "llama-3.1-8b", "gpu": "h100-sxm-80gb", "power_limit_w": 300.0},
 }  # fmt: skip
 every_model = pytest.mark.parametrize("fields", list(MODELS.values()), ids=list(MODELS))
@@ -137,7 +138,10 @@ def test_a_link_counts_only_where_there_is_one() -> None:
 @every_model
 def test_counts_are_compared_over_a_factor_of_two(fields: dict[str, Any]) -> None:
     found = lpm.sensitivity(**fields)
-    least = {"batch_size": fields.get("attention_dp", 1), "input_len": fields.get("prefix_len", 0) + 1}
+    least = {
+        "batch_size": fields.get("attention_dp", 1),
+        "input_len": 256 * fields.get("images", 0) or fields.get("prefix_len", 0) + 1,
+    }
     least["output_len"] = 2 if "tpot_s" in found.times_s else 1
     for field in set(found.elasticities) - set(found.rates_per_s):
         now = int(getattr(found.estimate.workload, field))

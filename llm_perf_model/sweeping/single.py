@@ -72,7 +72,16 @@ class Single(NamedTuple):
         """The least that these may be."""
         layout = self.case.layout
         shared = layout.attention_dp * (layout.micro_batches or 1)
-        return {"batch_size": float(shared), "input_len": float(self.request.prefix_len) + 1.0, "output_len": 1.0}
+        prompt = max(float(self.request.prefix_len) + 1.0, self._image_tokens)
+        return {"batch_size": float(shared), "input_len": prompt, "output_len": 1.0}
+
+    @property
+    def _image_tokens(self) -> float:
+        """Tokens of the images of a prompt."""
+        model, patches = self.case.model, self.estimate.case.allocation.patches
+        if not self.request.images or not isinstance(model, ModelSpec) or model.vision is None:
+            return 0.0
+        return float(self.request.images * (patches - model.vision.class_token) / model.vision.merged)
 
     @property
     def decodes(self) -> bool:
