@@ -101,7 +101,7 @@ def _there(each: Crossover) -> str:
 
 
 def crossovers(model: str | AnyModel | None = None, **fields: Any) -> Crossovers:
-    """From which batch, prompt length or tensor-parallel ranks on one part of the work passes another.
+    """From which batch, length or ranks on one part of the work passes another.
 
     Args:
         model: as `estimate` takes it.

@@ -79,9 +79,10 @@ class Sensitivity:
 
     @cached_property
     def rest(self) -> dict[str, float]:
-        r"""Minus the share of each time that no rate shortens, :math:`-1 - \sum_r e_r` over the rates.
+        r"""Minus the share of each time that no rate shortens.
 
-        Twice as fast in every respect takes half the time (Euler's theorem for functions of degree -1).
+        It is :math:`-1 - \sum_r e_r` over the rates: twice as fast in every respect takes half the time (Euler's theorem
+        for functions of degree -1).
         """
         rates = [self.elasticities[field] for field in self.rates_per_s]
         return {metric: -1.0 - sum(each[metric] for each in rates) for metric in self.times_s}
@@ -104,7 +105,10 @@ class Sensitivity:
         return max(self.rates_per_s, key=lambda field: self.gain(field, metric))
 
     def first(self, metric: str) -> str | None:
-        """The rate to raise first; None where even the best saves less than `WORTH` of the time when it doubles."""
+        """The rate to raise first.
+
+        None where even the best saves less than `WORTH` of the time when it doubles.
+        """
         best = self.best(metric)
         return best if self.gain(best, metric) >= WORTH else None
 
@@ -176,7 +180,7 @@ class Sensitivity:
 
 
 def sensitivity(model: str | AnyModel | None = None, **fields: Any) -> Sensitivity:
-    """How the times of one configuration depend on the device's rates, on the batch and on lengths.
+    """How times depend on the rates of a device, on the batch and on lengths.
 
     Args:
         model: as `estimate` takes it.
@@ -193,21 +197,21 @@ def sensitivity(model: str | AnyModel | None = None, **fields: Any) -> Sensitivi
     single = Single.of(fields if model is None else {"model": model, **fields}, "sensitivity")
     points = _Points(single)
     elasticities = {field: points.elasticity(field) for field in points.now}
-    upgrades = {field: points.upgrade(field) for field in (*single.rates, ALL)}
-    return Sensitivity(single.estimate, single.rates, elasticities, upgrades, single.remarks())
+    upgrades = {field: points.upgrade(field) for field in (*single.rates_per_s, ALL)}
+    return Sensitivity(single.estimate, single.rates_per_s, elasticities, upgrades, single.remarks())
 
 
 class _Points:
     """What a configuration is compared with: points that differ in a field, or in all rates, by a factor."""
 
     def __init__(self, single: Single) -> None:
-        self.single, self.now = single, single.rates | single.counts
+        self.single, self.now = single, single.rates_per_s | single.counts
         self.phases = ("prefill", "decode") if single.decodes else ("prefill",)
         self.metrics = ("ttft_s", "tpot_s", "total_s") if single.decodes else ("total_s",)
-        self.fields = {field: (field,) for field in self.now} | {ALL: tuple(single.rates)}
+        self.fields = {field: (field,) for field in self.now} | {ALL: tuple(single.rates_per_s)}
         self.ends = {field: self._ends(field) for field in self.now}
         keys = [(field, end) for field, pair in self.ends.items() for end in pair]
-        keys += [(field, factor) for field in (*single.rates, ALL) for factor in (*LADDER, FASTEST)]
+        keys += [(field, factor) for field in (*single.rates_per_s, ALL) for factor in (*LADDER, FASTEST)]
         self.place = {key: number for number, key in enumerate(keys)}
         self.found = self._at(keys)
         self.times = {metric: np.broadcast_to(getattr(self.found, metric), len(keys)) for metric in self.metrics}
@@ -229,7 +233,7 @@ class _Points:
 
     def _ends(self, field: str) -> tuple[float, float]:
         """The factors of a field between which a difference is taken."""
-        if field in self.single.rates:
+        if field in self.single.rates_per_s:
             return float(np.exp(-STEP)), float(np.exp(STEP))
         now, least = self.now[field], self.single.least[field]
         if field == "output_len" and self.single.decodes:
@@ -242,7 +246,9 @@ class _Points:
         for place, (name, factor) in enumerate(keys):
             for field in self.fields[name]:
                 columns[field][place] *= factor
-        return self.single.at({field: c if field in self.single.rates else np.rint(c) for field, c in columns.items()})
+        return self.single.at(
+            {field: c if field in self.single.rates_per_s else np.rint(c) for field, c in columns.items()}
+        )
 
     def _change(self, field: str, phase: str) -> Change | None:
         """Where another term binds in a phase: on the ladder, then between two of its factors."""
