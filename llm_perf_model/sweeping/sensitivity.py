@@ -36,6 +36,9 @@ ROUNDS: Final = 3
 WORTH: Final = 0.1
 """Part of a time that twice a rate is to save to be worth it."""
 
+NOTHING: Final = 0.0005
+"""Part below which tables say 0."""
+
 ALL: Final = "all"
 """All rates together."""
 
@@ -81,8 +84,8 @@ class Sensitivity:
     def rest(self) -> dict[str, float]:
         r"""Minus the share of each time that no rate shortens.
 
-        It is :math:`-1 - \sum_r e_r` over the rates: twice as fast in every respect takes half the time (Euler's theorem
-        for functions of degree -1).
+        It is :math:`-1 - \sum_r e_r` over the rates: twice as fast in every respect takes half the time (Euler's
+        theorem for functions of degree -1).
         """
         rates = [self.elasticities[field] for field in self.rates_per_s]
         return {metric: -1.0 - sum(each[metric] for each in rates) for metric in self.times_s}
@@ -171,12 +174,13 @@ class Sensitivity:
     def _advice(self) -> Iterator[str]:
         """What to buy first, a line for each time."""
         for metric, word in zip(self.times_s, self._words(), strict=True):
-            name, saved = _NAMES[self.best(metric)], percent(self.gain(self.best(metric), metric))
-            if self.first(metric):
-                text = f"{word}: buy {name} first: twice as much saves {saved}"
-            else:
-                text = f"{word}: no rate helps much: twice the {name} saves {saved}"
-            yield f"{text}; {percent(self.left(metric))} of the time stays at any rates"
+            gain, name = self.gain(self.best(metric), metric), _NAMES[self.best(metric)]
+            text = "no rate helps"
+            if gain >= WORTH:
+                text = f"buy {name} first: twice as much saves {percent(gain)}"
+            elif gain >= NOTHING:
+                text = f"no rate helps much: twice the {name} saves {percent(gain)}"
+            yield f"{word}: {text}; {percent(self.left(metric))} of the time stays at any rates"
 
 
 def sensitivity(model: str | AnyModel | None = None, **fields: Any) -> Sensitivity:
@@ -275,4 +279,4 @@ def _signed(value: float) -> str:
 
 
 def _saved(ratio: float) -> str:
-    return f"-{percent(1.0 - ratio)}" if ratio < 0.9995 else "0"
+    return f"-{percent(1.0 - ratio)}" if 1.0 - ratio >= NOTHING else "0"
