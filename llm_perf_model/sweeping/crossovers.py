@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
@@ -10,7 +11,7 @@ import numpy as np
 
 from ..api import answer, case_of
 from ..case import AnyModel
-from ..errors import InfeasibleError
+from ..errors import InfeasibleError, RequestError
 from ..estimate import Estimate
 from ..report.document import Report, Table
 from ..specs.model import ModelSpec
@@ -67,7 +68,12 @@ class Crossovers:
 
     def __getitem__(self, name: str) -> Crossover:
         """The crossover of a name."""
-        return {each.name: each for each in self.points}[name]
+        known = {each.name: each for each in self.points}
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
+            raise RequestError(f"{name}: is no crossover of {self.estimate.case.model.name}; {hint}")
+        return known[name]
 
     def to_dict(self) -> dict[str, Any]:
         """The answer: numbers, text and None."""
