@@ -419,7 +419,7 @@ max_batch_size max_context max_devices max_positions max_replica_devices mean me
 merged micro_batches most multiply_adds n n_devices network_steps new node_ranks nodes noise nope_dim norms num_beams
 offload_kv offload_weights out_channels out_groups out_rank output_variation overallocation oversubscription p90
 padding parameters parts pass_sequences passes past patch patches percentile position_buckets position_rows positions
-pp prefill_chunk prefill_replicas prefill_tp projector projectors pue q_rank query_rows ranks replica_devices
+pp prefill_chunk prefill_replicas prefill_tp projector projectors pue q_rank query_rows ranks rates replica_devices
 replica_ranks replicas requests residual_streams residuals rest rope_dim rows samples scalar score_rows seen seqs shape
 shapes share shared shared_intermediate sharers side_rows size sizes slices sms softmax_tensors source
 source_positions speedup splits stage_nodes stage_ranks stages state step_rank steps stored stride tapped tensors

@@ -95,7 +95,7 @@ def seconds_at(fields: dict[str, Any], factor: float, *rates: str) -> dict[str, 
 def test_elasticities_of_rates_and_the_rest_add_up_to_minus_one(fields: dict[str, Any]) -> None:
     found = lpm.sensitivity(**fields)
     for metric in found.times_s:
-        rates = [found.elasticities[rate][metric] for rate in found.rates_per_s]
+        rates = [found.elasticities[rate][metric] for rate in found.rates]
         assert all(-1.0 - TOLERANCE <= rate <= 1e-9 for rate in rates)
         assert sum(rates) + found.rest[metric] == pytest.approx(-1.0, abs=1e-12)
         assert -1.0 - 1e-9 <= found.rest[metric] <= TOLERANCE
@@ -106,7 +106,7 @@ def test_elasticities_of_rates_and_the_rest_add_up_to_minus_one(fields: dict[str
 def test_all_rates_together_have_the_elasticity_of_their_sum(fields: dict[str, Any]) -> None:
     """The chain rule, as far as a choice of tiles allows over ten percent."""
     found = lpm.sensitivity(**fields)
-    slow, fast = (seconds_at(fields, math.exp(sign * STEP), *found.rates_per_s) for sign in (-1.0, 1.0))
+    slow, fast = (seconds_at(fields, math.exp(sign * STEP), *found.rates) for sign in (-1.0, 1.0))
     for metric in found.times_s:
         together = math.log(fast[metric] / slow[metric]) / (2.0 * STEP)
         assert together == pytest.approx(-1.0 - found.rest[metric], abs=0.06)
@@ -130,8 +130,8 @@ def test_nothing_ideal_is_left_without_any_rate() -> None:
 
 def test_a_link_counts_only_where_there_is_one() -> None:
     alone, two = lpm.sensitivity("test-13b"), lpm.sensitivity("test-13b", tp=2)
-    assert tuple(alone.rates_per_s) == RATES[:2]
-    assert tuple(two.rates_per_s) == RATES
+    assert tuple(alone.rates) == RATES[:2]
+    assert tuple(two.rates) == RATES
     assert all(value < 0.0 for value in two.elasticities["link_bytes_per_s"].values())
 
 
@@ -143,7 +143,7 @@ def test_counts_are_compared_over_a_factor_of_two(fields: dict[str, Any]) -> Non
         "input_len": 256 * fields.get("images", 0) or fields.get("prefix_len", 0) + 1,
     }
     least["output_len"] = 2 if "tpot_s" in found.times_s else 1
-    for field in set(found.elasticities) - set(found.rates_per_s):
+    for field in set(found.elasticities) - set(found.rates):
         now = int(getattr(found.estimate.workload, field))
         low, high = max(math.floor(now / SPAN), least[field]), math.ceil(now * SPAN)
         few, many = lpm.estimate(**fields | {field: low}), lpm.estimate(**fields | {field: high})
@@ -165,7 +165,7 @@ def test_a_pass_over_a_prompt_takes_as_long_whatever_follows() -> None:
 def test_gains_are_those_of_single_estimates(fields: dict[str, Any]) -> None:
     found = lpm.sensitivity(**fields)
     for field, up in found.upgrades.items():
-        rates = tuple(found.rates_per_s) if field == ALL else (field,)
+        rates = tuple(found.rates) if field == ALL else (field,)
         doubled, limit = seconds_at(fields, 2.0, *rates), seconds_at(fields, FASTEST, *rates)
         for metric, now in found.times_s.items():
             assert up.doubled_s[metric] == pytest.approx(doubled[metric], rel=1e-12)
@@ -180,7 +180,7 @@ def test_another_term_binds_from_the_factor_on_and_not_before(fields: dict[str, 
     found = lpm.sensitivity(**fields)
     now = rates_of(found.estimate)
     for field, up in found.upgrades.items():
-        rates = tuple(found.rates_per_s) if field == ALL else (field,)
+        rates = tuple(found.rates) if field == ALL else (field,)
         for phase, change in up.next_bounds.items():
             before = found.bounds[phase]
             factor = LADDER[-1] if change is None else change.factor
@@ -214,7 +214,7 @@ def test_advice_says_where_no_rate_helps() -> None:
 
 def test_a_given_rate_is_where_the_comparison_starts() -> None:
     found = lpm.sensitivity("llama-3.1-8b", hbm_bytes_per_s=5e11, flops_per_s=1e14)
-    assert dict(found.rates_per_s) == {"hbm_bytes_per_s": 5e11, "flops_per_s": 1e14}
+    assert dict(found.rates) == {"hbm_bytes_per_s": 5e11, "flops_per_s": 1e14}
     twice = lpm.estimate("llama-3.1-8b", hbm_bytes_per_s=1e12, flops_per_s=1e14)
     assert found.upgrades["hbm_bytes_per_s"].doubled_s["tpot_s"] == pytest.approx(float(twice.tpot_s), rel=1e-12)
 

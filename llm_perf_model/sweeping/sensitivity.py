@@ -68,7 +68,7 @@ class Sensitivity:
     r"""How times depend on rates and counts, as elasticities :math:`d \ln t / d \ln x`."""
 
     estimate: Estimate
-    rates_per_s: Mapping[str, float]
+    rates: Mapping[str, float]
     elasticities: Mapping[str, Mapping[str, float]]
     """Field -> metric -> percent by which the time changes where the field grows by one percent."""
     upgrades: Mapping[str, Upgrade]
@@ -87,7 +87,7 @@ class Sensitivity:
         It is :math:`-1 - \sum_r e_r` over the rates: twice as fast in every respect takes half the time (Euler's
         theorem for functions of degree -1).
         """
-        rates = [self.elasticities[field] for field in self.rates_per_s]
+        rates = [self.elasticities[field] for field in self.rates]
         return {metric: -1.0 - sum(each[metric] for each in rates) for metric in self.times_s}
 
     @property
@@ -105,7 +105,7 @@ class Sensitivity:
 
     def best(self, metric: str) -> str:
         """The rate that saves most of a time when it doubles."""
-        return max(self.rates_per_s, key=lambda field: self.gain(field, metric))
+        return max(self.rates, key=lambda field: self.gain(field, metric))
 
     def first(self, metric: str) -> str | None:
         """The rate to raise first.
@@ -122,7 +122,7 @@ class Sensitivity:
             "request": self.estimate.request.plain(),
             "times_s": self.times_s,
             "bounds": self.bounds,
-            "rates_per_s": {**self.rates_per_s},
+            "rates": {**self.rates},
             "elasticities": {field: {**each} for field, each in self.elasticities.items()},
             "rest": self.rest,
             "upgrades": upgrades,
@@ -144,9 +144,9 @@ class Sensitivity:
     def _elasticities(self) -> Table:
         rows = [("time", "", *(seconds(time_s) for time_s in self.times_s.values()))]
         for field, each in self.elasticities.items():
-            now = self.rates_per_s.get(field) or int(getattr(self.estimate.workload, field))
+            now = self.rates.get(field) or int(getattr(self.estimate.workload, field))
             rows.append((label(field), shown(field, now), *(_signed(value) for value in each.values())))
-        rows.insert(1 + len(self.rates_per_s), ("rest", "", *(_signed(value) for value in self.rest.values())))
+        rows.insert(1 + len(self.rates), ("rest", "", *(_signed(value) for value in self.rest.values())))
         return Table(("d ln time / d ln", "now", *self._words()), tuple(rows))
 
     def _gains(self) -> Table:
@@ -159,7 +159,7 @@ class Sensitivity:
 
     def _bounds(self) -> Table:
         rows = [("now", *self.bounds.values())]
-        for field in (*self.rates_per_s, ALL):
+        for field in (*self.rates, ALL):
             changes = self.upgrades[field].next_bounds.values()
             cells = ("the same" if each is None else f"{each.bound} from x{each.factor:.3g}" for each in changes)
             rows.append((label(field), *cells))
@@ -201,21 +201,21 @@ def sensitivity(model: str | AnyModel | None = None, **fields: Any) -> Sensitivi
     single = Single.of(fields if model is None else {"model": model, **fields}, "sensitivity")
     points = _Points(single)
     elasticities = {field: points.elasticity(field) for field in points.now}
-    upgrades = {field: points.upgrade(field) for field in (*single.rates_per_s, ALL)}
-    return Sensitivity(single.estimate, single.rates_per_s, elasticities, upgrades, single.remarks())
+    upgrades = {field: points.upgrade(field) for field in (*single.rates, ALL)}
+    return Sensitivity(single.estimate, single.rates, elasticities, upgrades, single.remarks())
 
 
 class _Points:
     """What a configuration is compared with: points that differ in a field, or in all rates, by a factor."""
 
     def __init__(self, single: Single) -> None:
-        self.single, self.now = single, single.rates_per_s | single.counts
+        self.single, self.now = single, single.rates | single.counts
         self.phases = ("prefill", "decode") if single.decodes else ("prefill",)
         self.metrics = ("ttft_s", "tpot_s", "total_s") if single.decodes else ("total_s",)
-        self.fields = {field: (field,) for field in self.now} | {ALL: tuple(single.rates_per_s)}
+        self.fields = {field: (field,) for field in self.now} | {ALL: tuple(single.rates)}
         self.ends = {field: self._ends(field) for field in self.now}
         keys = [(field, end) for field, pair in self.ends.items() for end in pair]
-        keys += [(field, factor) for field in (*single.rates_per_s, ALL) for factor in (*LADDER, FASTEST)]
+        keys += [(field, factor) for field in (*single.rates, ALL) for factor in (*LADDER, FASTEST)]
         self.place = {key: number for number, key in enumerate(keys)}
         self.found = self._at(keys)
         self.times = {metric: np.broadcast_to(getattr(self.found, metric), len(keys)) for metric in self.metrics}
@@ -237,7 +237,7 @@ class _Points:
 
     def _ends(self, field: str) -> tuple[float, float]:
         """The factors of a field between which a difference is taken."""
-        if field in self.single.rates_per_s:
+        if field in self.single.rates:
             return float(np.exp(-STEP)), float(np.exp(STEP))
         now, least = self.now[field], self.single.least[field]
         if field == "output_len" and self.single.decodes:
@@ -250,9 +250,7 @@ class _Points:
         for place, (name, factor) in enumerate(keys):
             for field in self.fields[name]:
                 columns[field][place] *= factor
-        return self.single.at(
-            {field: c if field in self.single.rates_per_s else np.rint(c) for field, c in columns.items()}
-        )
+        return self.single.at({field: c if field in self.single.rates else np.rint(c) for field, c in columns.items()})
 
     def _change(self, field: str, phase: str) -> Change | None:
         """Where another term binds in a phase: on the ladder, then between two of its factors."""

@@ -45,7 +45,7 @@ class Single(NamedTuple):
         return answer(self.request.model_copy(update=dict(columns)), self.case)
 
     @property
-    def rates_per_s(self) -> dict[str, float]:
+    def rates(self) -> dict[str, float]:
         """How fast the device is, by field; the link is one of them where there is one."""
         given, inside = self.request, self.case.joints.inside
         rates = {
