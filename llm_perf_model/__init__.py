@@ -39,6 +39,7 @@ from .specs.power import PowerSpec
 from .specs.precision import PrecisionSpec
 from .specs.price import PriceSpec, TariffSpec
 from .specs.workload import WorkloadSpec
+from .version import __version__
 
 if _TYPE_CHECKING:
     from .importers.foreign import import_file
@@ -47,8 +48,9 @@ if _TYPE_CHECKING:
     from .planning.answer import Plan, plan
     from .sweeping.cells import Cells
     from .sweeping.crossovers import Crossovers, crossovers
+    from .sweeping.folder import SweepFolder, read_sweep
     from .sweeping.grid import Sweep
-    from .sweeping.run import sweep
+    from .sweeping.run import search, sweep, write_sweep
     from .sweeping.sensitivity import Sensitivity, sensitivity
     from .validation.run import calibrate, validate
 
@@ -64,13 +66,15 @@ _LATER = {
     "Crossovers": "sweeping.crossovers",
     "crossovers": "sweeping.crossovers",
     "Sweep": "sweeping.grid",
+    "SweepFolder": "sweeping.folder",
+    "read_sweep": "sweeping.folder",
+    "search": "sweeping.run",
     "sweep": "sweeping.run",
+    "write_sweep": "sweeping.run",
     "Sensitivity": "sweeping.sensitivity",
     "sensitivity": "sweeping.sensitivity",
 }
 """Name -> its module, for names that start-up does not wait for."""
-
-__version__ = "0.1.0"
 
 __all__ = [
     "Capacity",
@@ -96,6 +100,7 @@ __all__ = [
     "Sensitivity",
     "SpecError",
     "Sweep",
+    "SweepFolder",
     "TariffSpec",
     "UnknownNameError",
     "WorkloadSpec",
@@ -118,10 +123,13 @@ __all__ = [
     "powers",
     "precisions",
     "prices",
+    "read_sweep",
+    "search",
     "sensitivity",
     "sweep",
     "tariffs",
     "validate",
+    "write_sweep",
 ]
 
 

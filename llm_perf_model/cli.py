@@ -49,6 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     import fire
     from fire.core import FireExit
 
+    code = 0
     try:
         fire.Fire(COMMANDS, command=given, name=PROGRAM, serialize=_printed)
     except OutOfMemoryError as error:
@@ -57,12 +58,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(str(error), 1)
     except LlmPerfModelError as error:
         return _fail(str(error), 1)
+    except KeyboardInterrupt as stop:
+        code = _fail(": ".join(["interrupted", *map(str, stop.args)]), 130)
     except FireExit as leave:
-        return int(leave.code)
+        code = int(leave.code)
     except BrokenPipeError:  # the reader of a pipe has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    return 0
+    return code
 
 
 def _printed(result: object) -> str:

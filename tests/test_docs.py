@@ -64,7 +64,7 @@ from llm_perf_model.sweeping.axes import Axis
 from llm_perf_model.sweeping.crossovers import Crossover
 from llm_perf_model.sweeping.grid import Skipped
 from llm_perf_model.sweeping.metrics import Metric
-from llm_perf_model.sweeping.parts import Parts, Question
+from llm_perf_model.sweeping.pairs import Pair, Parts
 from llm_perf_model.sweeping.sensitivity import Change, Upgrade
 from llm_perf_model.sweeping.single import Single
 from llm_perf_model.validation.compare import Errors, OperatorScore, Score, Unmapped, Validation
@@ -384,8 +384,8 @@ CLASSES: list[type] = [
     Point, Alternatives, lpm.Capacity, Power, money.Price, money.Cost, Images, Techniques, Steps, Hardware, lpm.Sweep,
     lpm.Cells, Axis, Skipped, Metric, Sharing, Pipeline, Links, Joints, Split, Router, Speculation, Guessed, Handover,
     HostLink, Draft,
-    PlanRequest, Lengths, Load, Option, Rejected,
-    lpm.Sensitivity, Upgrade, Change, lpm.Crossovers, Crossover, Question, Parts, Single,
+    PlanRequest, Lengths, Load, Option, Rejected, lpm.SweepFolder,
+    lpm.Sensitivity, Upgrade, Change, lpm.Crossovers, Crossover, Pair, Parts, Single,
 ]  # fmt: skip
 HEADINGS = {money.Cost: "Cost in US dollars", NetworkPool: "Pool of a network"}
 """Heading of a class whose name another class has too."""

@@ -18,7 +18,7 @@ import llm_perf_model as lpm
 from llm_perf_model.breakdown import by_role, lines
 from llm_perf_model.generate import Phase
 from llm_perf_model.sweeping.crossovers import DENSE, MOST, ladder
-from llm_perf_model.sweeping.parts import QUESTIONS, WORDS, Parts, operators
+from llm_perf_model.sweeping.pairs import PAIRS, WORDS, Parts, operators
 from llm_perf_model.sweeping.sensitivity import ALL, FASTEST, LADDER, SPAN, STEP, WORTH
 
 from .running import Run, runner
@@ -269,8 +269,8 @@ CHECKS: dict[str, Callable[[Phase], bool]] = {
 
 
 def test_every_question_has_a_check() -> None:
-    assert list(CHECKS) == [each.name for each in QUESTIONS]
-    assert {name for each in QUESTIONS for name in (each.passing, each.passed)} <= set(Parts._fields) == set(WORDS)
+    assert list(CHECKS) == [each.name for each in PAIRS]
+    assert {name for each in PAIRS for name in (each.passing, each.passed)} <= set(Parts._fields) == set(WORDS)
 
 
 @settings(max_examples=20, deadline=None)
@@ -287,7 +287,7 @@ def test_a_crossover_holds_at_its_value_and_not_one_below(
 ) -> None:
     fields: dict[str, Any] = {"model": model, "gpu": gpu, "engine": engine, "batch_size": batch_size}
     fields |= {"input_len": input_len, "output_len": output_len}
-    phases = {each.name: each.phase for each in QUESTIONS}
+    phases = {each.name: each.phase for each in PAIRS}
     for point in lpm.crossovers(**fields).points:
         check, phase = CHECKS[point.name], phases[point.name]
         step = 2 if point.field == "tp" else None

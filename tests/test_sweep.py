@@ -22,7 +22,7 @@ from llm_perf_model.sweeping.metrics import DEFAULT_METRICS, METRICS
 
 from .running import Run, runner
 
-SWEEP = importlib.import_module("llm_perf_model.sweeping.run")
+SWEEP = importlib.import_module("llm_perf_model.sweeping.evaluate")
 ALL = tuple(name for name in METRICS if name != "max_batch_size")
 
 STRUCTURAL: dict[str, list[Any]] = {

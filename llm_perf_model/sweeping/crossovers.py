@@ -19,7 +19,7 @@ from ..summary import title
 from ..types import Array, MaskArray, Num
 from ..units import percent
 from .metrics import label
-from .parts import QUESTIONS, WORDS, Parts, Question, operators
+from .pairs import PAIRS, WORDS, Pair, Parts, operators
 from .single import Single
 
 MOST: Final = 2**20
@@ -111,11 +111,11 @@ def crossovers(model: str | AnyModel | None = None, **fields: Any) -> Crossovers
 
     Args:
         model: as `estimate` takes it.
-        **fields: the other fields of `Request`, each with one value: that of which the question is varies, the others
-            stay.
+        **fields: the other fields of `Request`, each with one value: the one that a pair depends on varies, the
+            others stay.
 
     Returns:
-        The least whole number for each question that the model has, or why there is none.
+        The least whole number for each pair of parts that the model has, or why there is none.
 
     Raises:
         RequestError: a field is wrong, or holds several values.
@@ -123,20 +123,20 @@ def crossovers(model: str | AnyModel | None = None, **fields: Any) -> Crossovers
         InfeasibleError: the request is well-formed but cannot run.
     """
     single = Single.of(fields if model is None else {"model": model, **fields}, "crossovers")
-    asked = [each for each in QUESTIONS if _is_asked(each, single)]
+    asked = [each for each in PAIRS if _is_asked(each, single)]
     along = dict.fromkeys(each.field for each in asked if each.field != "tp")
     points = [point for field in along for point in _along(single, field, asked)]
     points += _over_ranks(single, [each for each in asked if each.field == "tp"])
     return Crossovers(single.estimate, tuple(points), single.remarks())
 
 
-def _is_asked(question: Question, single: Single) -> bool:
+def _is_asked(pair: Pair, single: Single) -> bool:
     """Whether the model has the phase and the field; one that makes a single pass is asked for its batch instead."""
-    if question.phase == "decode" and not single.decodes:
+    if pair.phase == "decode" and not single.decodes:
         return False
-    if question.name == "pass_compute_batch":
+    if pair.name == "pass_compute_batch":
         return not single.case.model.causal
-    return question.field in single.counts or (question.field == "tp" and isinstance(single.case.model, ModelSpec))
+    return pair.field in single.counts or (pair.field == "tp" and isinstance(single.case.model, ModelSpec))
 
 
 def ladder(least: float) -> Array:
@@ -146,13 +146,13 @@ def ladder(least: float) -> Array:
     return np.unique(np.maximum(values, least))
 
 
-def _along(single: Single, field: str, asked: Iterable[Question]) -> Iterator[Crossover]:
+def _along(single: Single, field: str, asked: Iterable[Pair]) -> Iterator[Crossover]:
     """The crossovers along a field that takes arrays: on a ladder, then between two of its values."""
-    questions = [each for each in asked if each.field == field]
+    pairs = [each for each in asked if each.field == field]
     values = ladder(single.least[field])
     found = single.at({field: values})
-    sums = {phase: _sums(found, phase) for phase in {each.phase for each in questions}}
-    for each in questions:
+    sums = {phase: _sums(found, phase) for phase in {each.phase for each in pairs}}
+    for each in pairs:
         holds = _holds(sums[each.phase], each, values.size)
         least = there = None
         if np.any(holds):
@@ -162,19 +162,19 @@ def _along(single: Single, field: str, asked: Iterable[Question]) -> Iterator[Cr
         yield _crossover(single, each, values, holds, least, found, there)
 
 
-def _between(single: Single, question: Question, low: float, high: float) -> float:
+def _between(single: Single, pair: Pair, low: float, high: float) -> float:
     """The first value after `low`, where it does not hold, up to `high`, where it does."""
     while high - low > 1.0:
         values = np.unique(np.ceil(np.linspace(low, high, REFINED)[1:]))
-        sums = _sums(single.at({question.field: values}), question.phase)
-        at = int(np.argmax(_holds(sums, question, values.size)))
+        sums = _sums(single.at({pair.field: values}), pair.phase)
+        at = int(np.argmax(_holds(sums, pair, values.size)))
         low, high = float(values[at - 1]) if at else low, float(values[at])
     return high
 
 
-def _holds(sums: Parts, question: Question, size: int) -> MaskArray:
+def _holds(sums: Parts, pair: Pair, size: int) -> MaskArray:
     """Whether the first part exceeds the second, at each of `size` points."""
-    return np.broadcast_to(getattr(sums, question.passing) > getattr(sums, question.passed), size)
+    return np.broadcast_to(getattr(sums, pair.passing) > getattr(sums, pair.passed), size)
 
 
 def _sums(found: Estimate, phase: str) -> Parts:
@@ -182,7 +182,7 @@ def _sums(found: Estimate, phase: str) -> Parts:
     return Parts(*map(sum, zip(*(parts for _, parts in operators(getattr(found, phase))), strict=True)))
 
 
-def _over_ranks(single: Single, questions: list[Question]) -> Iterator[Crossover]:
+def _over_ranks(single: Single, pairs: list[Pair]) -> Iterator[Crossover]:
     """The crossovers along tensor-parallel ranks, each a case of its own; those that cannot run are left out."""
     runs: dict[float, Estimate] = {}
     for ranks in RANKS:
@@ -191,10 +191,10 @@ def _over_ranks(single: Single, questions: list[Question]) -> Iterator[Crossover
             runs[float(ranks)] = answer(request, case_of(request))
         except InfeasibleError:
             continue
-    if len(runs) < 2 or not questions:
+    if len(runs) < 2 or not pairs:
         return
     values = np.array(list(runs))
-    for each in questions:
+    for each in pairs:
         mask = np.array([bool(_holds(_sums(run, each.phase), each, 1)[0]) for run in runs.values()])
         least = float(values[np.argmax(mask)]) if np.any(mask) else None
         yield _crossover(single, each, values, mask, least, runs[values[-1]], None if least is None else runs[least])
@@ -202,34 +202,34 @@ def _over_ranks(single: Single, questions: list[Question]) -> Iterator[Crossover
 
 def _crossover(
     single: Single,
-    question: Question,
+    pair: Pair,
     values: Array,
     holds: MaskArray,
     least: float | None,
     last: Estimate,
     there: Estimate | None,
 ) -> Crossover:
-    """The answer to a question; `last` ends with the largest value that was tried, `there` is that at the least one."""
-    phase, most = question.phase if single.case.model.causal else "the pass", int(values[-1])
-    named = (question.name, question.text.format(phase=phase), question.field)
+    """The answer for a pair; `last` ends with the largest value that was tried, `there` is that at the least one."""
+    phase, most = pair.phase if single.case.model.causal else "the pass", int(values[-1])
+    named = (pair.name, pair.text.format(phase=phase), pair.field)
     if least is None or there is None:
-        return Crossover(*named, None, most, False, None, None, _never(question, last, most))
+        return Crossover(*named, None, most, False, None, None, _never(pair, last, most))
     ceased = values[(values > least) & ~holds]
     reason = f"not everywhere beyond: not at {int(ceased[0]):,}" if ceased.size else ""
     fits, extrapolated = bool(np.all(there.fits)), bool(np.any(there.extrapolated))
     return Crossover(*named, int(least), most, not ceased.size, fits, extrapolated, reason)
 
 
-def _never(question: Question, last: Estimate, most: int) -> str:
+def _never(pair: Pair, last: Estimate, most: int) -> str:
     """Why one part never passes the other: there is none of it, or how far it comes and what the other is."""
-    parts = list(operators(getattr(last, question.phase)))
-    passing = sum(_last(getattr(each, question.passing)) for _, each in parts)
+    parts = list(operators(getattr(last, pair.phase)))
+    passing = sum(_last(getattr(each, pair.passing)) for _, each in parts)
     if passing == 0.0:
-        return f"never: {question.nothing or 'there is none of it'}"
-    passed = {name: _last(getattr(each, question.passed)) for name, each in parts}
+        return f"never: {pair.nothing or 'there is none of it'}"
+    passed = {name: _last(getattr(each, pair.passed)) for name, each in parts}
     total, largest = sum(passed.values()), max(passed, key=lambda name: passed[name])
     return (
-        f"never up to {most:,}: there {WORDS[question.passing]} is {passing / total:.2g} of {WORDS[question.passed]}, "
+        f"never up to {most:,}: there {WORDS[pair.passing]} is {passing / total:.2g} of {WORDS[pair.passed]}, "
         f"{percent(passed[largest] / total)} of which is {largest}"
     )
 

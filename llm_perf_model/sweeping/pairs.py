@@ -1,4 +1,4 @@
-"""Parts of the work of a phase, and the questions which of them passes which."""
+"""Parts of the work of a phase, and the pairs of which one passes the other as a number grows."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ WORDS: Final = {
 
 
 @dataclass(frozen=True)
-class Question:
+class Pair:
     """From where on one part of a phase passes another."""
 
     name: str
@@ -79,28 +79,28 @@ class Question:
     """What there is none of where the first part is nothing."""
 
 
-QUESTIONS: Final = (
-    Question("decode_compute_batch", "batch_size", "decode", "compute_s", "memory_s", "{phase} is compute-bound"),
-    Question(
+PAIRS: Final = (
+    Pair("decode_compute_batch", "batch_size", "decode", "compute_s", "memory_s", "{phase} is compute-bound"),
+    Pair(
         "decode_products_batch", "batch_size", "decode", "product_compute_s", "product_memory_s",
         "its weight products alone are",
     ),
-    Question(
+    Pair(
         "decode_cache_batch", "batch_size", "decode", "cache_bytes", "weight_bytes", "it moves more cache than weights",
         "it keeps no cache",
     ),
-    Question("pass_compute_batch", "batch_size", "prefill", "compute_s", "memory_s", "{phase} is compute-bound"),
-    Question("prefill_compute_len", "input_len", "prefill", "compute_s", "memory_s", "{phase} is compute-bound"),
-    Question(
+    Pair("pass_compute_batch", "batch_size", "prefill", "compute_s", "memory_s", "{phase} is compute-bound"),
+    Pair("prefill_compute_len", "input_len", "prefill", "compute_s", "memory_s", "{phase} is compute-bound"),
+    Pair(
         "prefill_attention_len", "input_len", "prefill", "attention_s", "ffn_s", "attention passes FFN in {phase}",
         "no operator attends to tokens",
     ),
-    Question(
+    Pair(
         "decode_attention_len", "input_len", "decode", "attention_s", "ffn_s", "attention passes FFN in {phase}",
         "no operator attends to tokens",
     ),
-    Question("prefill_comm_tp", "tp", "prefill", "comm_s", "busy_s", "exchanges pass other work in {phase}"),
-    Question("decode_comm_tp", "tp", "decode", "comm_s", "busy_s", "exchanges pass other work in {phase}"),
+    Pair("prefill_comm_tp", "tp", "prefill", "comm_s", "busy_s", "exchanges pass other work in {phase}"),
+    Pair("decode_comm_tp", "tp", "decode", "comm_s", "busy_s", "exchanges pass other work in {phase}"),
 )  # fmt: skip
 
 
