@@ -31,7 +31,7 @@ DENSE: Final = 256
 GROWTH: Final = 1.02
 """Beyond, each is so many times the one before."""
 
-REFINED: Final = 64
+REFINED: Final = 256
 """Whole numbers between two that are tried in a further round."""
 
 RANKS: Final = (1, 2, 4, 8, 16, 32, 64)
