@@ -47,9 +47,11 @@ if _TYPE_CHECKING:
     from .importers.onnx import import_onnx
     from .planning.answer import Plan, plan
     from .sweeping.cells import Cells
+    from .sweeping.crossovers import Crossovers, crossovers
     from .sweeping.folder import SweepFolder, read_sweep
     from .sweeping.grid import Sweep
     from .sweeping.run import search, sweep, write_sweep
+    from .sweeping.sensitivity import Sensitivity, sensitivity
     from .validation.run import calibrate, validate
 
 _LATER = {
@@ -61,12 +63,16 @@ _LATER = {
     "Plan": "planning.answer",
     "plan": "planning.answer",
     "Cells": "sweeping.cells",
+    "Crossovers": "sweeping.crossovers",
+    "crossovers": "sweeping.crossovers",
     "Sweep": "sweeping.grid",
     "SweepFolder": "sweeping.folder",
     "read_sweep": "sweeping.folder",
     "search": "sweeping.run",
     "sweep": "sweeping.run",
     "write_sweep": "sweeping.run",
+    "Sensitivity": "sweeping.sensitivity",
+    "sensitivity": "sweeping.sensitivity",
 }
 """Name -> its module, for names that start-up does not wait for."""
 
@@ -74,6 +80,7 @@ __all__ = [
     "Capacity",
     "Cells",
     "CollectiveSpec",
+    "Crossovers",
     "EngineSpec",
     "Estimate",
     "GpuSpec",
@@ -90,6 +97,7 @@ __all__ = [
     "PrecisionSpec",
     "PriceSpec",
     "RequestError",
+    "Sensitivity",
     "SpecError",
     "Sweep",
     "SweepFolder",
@@ -99,6 +107,7 @@ __all__ = [
     "__version__",
     "calibrate",
     "collectives",
+    "crossovers",
     "engines",
     "estimate",
     "gpus",
@@ -116,6 +125,7 @@ __all__ = [
     "prices",
     "read_sweep",
     "search",
+    "sensitivity",
     "sweep",
     "tariffs",
     "validate",

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 from .commands.base import near
+from .commands.bottlenecks import crossovers, sensitivity
 from .commands.catalogue import list_, show
 from .commands.estimates import infer, memory
 from .commands.imports import import_file, import_hf, import_onnx
@@ -25,6 +26,8 @@ COMMANDS: dict[str, Callable[..., Report]] = {
     "infer": infer,
     "memory": memory,
     "sweep": sweep,
+    "sensitivity": sensitivity,
+    "crossovers": crossovers,
     "plan": plan,
     "list": list_,
     "show": show,
