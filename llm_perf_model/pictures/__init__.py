@@ -1,0 +1,1 @@
+"""Pictures from numbers and words alone: no specs, no physics."""
