@@ -305,7 +305,7 @@ class Estimate:
 
         self._require_one("plot_roofline")
         phases = {"prefill": (self.prefill_case, self.prefill), "decode": (self.case, self.decode)}
-        return roofline(self.describe(self).title, phases)
+        return roofline(self.describe(self).title, self.breakdown("ops").records, phases)
 
     def plot_memory(self, batch_size: Iterable[float] | None = None) -> Picture:
         """Peak memory of one device by part against batch, with what it may be and the largest batch that fits.

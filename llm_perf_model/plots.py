@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .breakdown import breakdown
 from .case import Case
 from .errors import RequestError
-from .frontier import MOST
 from .generate import Phase
 from .machine import units
 from .ops.node import Graph
@@ -33,6 +31,7 @@ _ROOM = 1.25
 """Batches are shown up to so many times the largest that fits."""
 _FEW = 8.0
 _MANY = 4096.0
+_NO_LIMIT = 1e6
 
 
 def roofs_flops_per_s(case: Case, graph: Graph) -> dict[str, float]:
@@ -42,8 +41,8 @@ def roofs_flops_per_s(case: Case, graph: Graph) -> dict[str, float]:
     return {unit: float(case.gpu.peak_flops_per_s[unit]) for unit in used}
 
 
-def roofline(title: str, phases: Mapping[str, tuple[Case, Phase]]) -> Picture:
-    """A panel for each phase that takes time, with the roofs of the case that runs it.
+def roofline(title: str, records: Sequence[Mapping[str, Any]], phases: Mapping[str, tuple[Case, Phase]]) -> Picture:
+    """A panel for each phase that takes time: its records of a breakdown under the roofs of the case that runs it.
 
     Raises:
         RequestError: Matplotlib is missing.
@@ -54,10 +53,10 @@ def roofline(title: str, phases: Mapping[str, tuple[Case, Phase]]) -> Picture:
     panels = []
     for name, (case, phase) in phases.items():
         if phase.time_s > 0.0:
-            records = breakdown({name: phase}, "ops").records
+            own = [record for record in records if record["phase"] == name]
             graph = (*(phase.encoder.graph if phase.encoder else ()), *phase.graph)
             rate = float(phase.machine.peak_hbm_bytes_per_s)
-            panels.append(Panel(name, records, roofs_flops_per_s(case, graph), rate))
+            panels.append(Panel(name, own, roofs_flops_per_s(case, graph), rate))
     return drawn(title, panels)
 
 
@@ -83,7 +82,7 @@ def stack(
 
 def _batches(largest: float) -> Array:
     """Batches up to some that do not fit, where there are such."""
-    most = _MANY if largest >= MOST else max(_ROOM * largest, _FEW)
+    most = _MANY if largest >= _NO_LIMIT else max(_ROOM * largest, _FEW)
     found: Array = np.unique(np.round(np.linspace(1.0, most, _BATCHES)))
     return found
 

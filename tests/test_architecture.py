@@ -46,6 +46,7 @@ RANKS = {
     "specs": 2,
     "ops": 2,
     "report": 2,
+    "pictures": 3,
     "graph": 3,
     "importers": 5,
     "rates": 3,
@@ -68,6 +69,7 @@ RANKS = {
     "split": 7,
     "intervals": 7,
     "breakdown": 7,
+    "plots": 7,
     "speculation": 7,
     "handover": 7,
     "techniques": 8,
@@ -93,7 +95,7 @@ LIBRARIES = {
     "numpy": {
         "types", "numeric", "specs", "ops", "exchange", "roofline", "generate", "peak", "breakdown", "cost", "estimate",
         "sizing", "summary", "capacity", "api", "validation", "importers", "techniques", "images", "speculation",
-        "sweeping", "planning",
+        "sweeping", "planning", "pictures", "plots",
     },
     "pydantic": {"specs", "importers", "flags", "sweeping"},
     "pandas": {"sweeping"},
@@ -102,6 +104,7 @@ LIBRARIES = {
     "fire": {"cli"},
     "rich": {"report"},
     "scipy": {"validation"},
+    "matplotlib": {"pictures"},
     "onnx": {"importers"},
     "google": {"importers"},
     "huggingface_hub": {"importers"},
@@ -422,7 +425,7 @@ shapes share shared shared_intermediate sharers side_rows size sizes slices sms 
 source_positions speedup splits stage_nodes stage_ranks stages state step_rank steps stored stride tapped tensors
 text_columns tiles token_share token_types tokens_per_expert tokens_per_step touches tp tp_and_pp tp_nodes
 tuned_shapes updates value value_dim value_heads values visited visited_share visits vocab weights width window
-working_ranks worst
+working_ranks worst x y
 """
 COUNTS = set(_COUNTS.split())
 """Numbers without a unit: counts, shapes, dimensionless, and tokens or positions by another word."""

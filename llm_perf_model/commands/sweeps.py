@@ -6,7 +6,7 @@ from typing import Any, cast
 
 from ..flags import like
 from ..report.document import FORMATS, Format, Report
-from .base import file_of_flag, finish, one_of
+from .base import file_of_flag, finish, one_of, picture_file
 from .estimates import infer
 
 
@@ -19,6 +19,7 @@ def sweep(
     pareto: str | None = None,
     format: str = "text",
     output: str | None = None,
+    picture: str | None = None,
     **fields: Any,
 ) -> Report:
     """All combinations of values: each flag takes one, several with commas, or a range.
@@ -33,6 +34,7 @@ def sweep(
         pareto: two metrics; the answer is what no other configuration beats in both
         format: text (the first ones), json, csv or markdown
         output: file to write: .csv, .json or .parquet
+        picture: file of a picture to write: .png, .svg or .pdf; the first metric, or the front of pareto
         **fields: those of infer
     """
     from ..sweeping.queries import Query, asked
@@ -40,7 +42,8 @@ def sweep(
     form = cast("Format", one_of("format", format, FORMATS))
     query = Query.of(metrics, best, constraints, pareto)
     given = {flag: value for flag, value in {"model": model, **fields}.items() if value is not None}
-    return asked(given, query, form, None if output is None else file_of_flag("output", output))
+    place = None if output is None else file_of_flag("output", output)
+    return asked(given, query, form, place, picture_file(picture))
 
 
 def plan(

@@ -11,6 +11,7 @@ from typing import Any, Final, Literal
 import numpy as np
 
 from ..errors import RequestError
+from ..report.export import PictureFormat
 from ..types import Array
 
 try:
@@ -20,8 +21,6 @@ try:
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 except ImportError:
     raise RequestError("a picture needs the package matplotlib: pip install 'llm-perf-model[plot]'") from None
-
-PictureFormat = Literal["png", "svg", "pdf"]
 
 COLOURS: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#8c6d31")
 """Told apart by colour-blind readers (Okabe and Ito, 2008); each has its own mark and line for print in grey."""
@@ -34,10 +33,10 @@ FAINT: Final = "#767676"
 
 _LOG_FROM: Final = 20.0
 """Largest over smallest from which an axis is logarithmic."""
-_FEW_DECADES: Final = 2.5
+_FEW_DECADES: Final = 3.0
 _FEW_TICKS: Final = 12
 _LETTERS_PER_INCH: Final = 15.0
-_STYLE: Final = {
+_STYLE: Final[Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 10.0,
     "axes.titlesize": 11.0,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -56,7 +56,7 @@ def _draw(axes: Axes, line: Curve, number: int, joined: bool) -> None:
     colour, mark = COLOURS[number % len(COLOURS)], MARKS[number % len(MARKS)]
     dashes = DASHES[(number + number // len(COLOURS)) % len(DASHES)]  # the second round of colours has other lines
     every = max(1, len(line.x) // _MARKED)
-    options = {"color": colour, "marker": mark, "markevery": every}
+    options: dict[str, Any] = {"color": colour, "marker": mark, "markevery": every}
     runs = np.where(line.runs, line.y, np.nan)
     axes.plot(line.x, runs, linestyle=dashes if joined else "none", label=line.name or None, **options)
     rest = ~line.runs & np.isfinite(line.y)

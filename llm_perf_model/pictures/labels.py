@@ -30,7 +30,8 @@ class Label(NamedTuple):
 def place(axes: Axes, labels: Sequence[Label], points: Sequence[tuple[float, float, float]]) -> None:
     """Write the labels, each at the first free place around its point.
 
-    They do not cover `points`, which have a half width in points (1/72 inch) each, if there is room. What stands in the panel already (the names of roofs) stays readable too.
+    They do not cover `points`, which have a half width in points (1/72 inch) each, if there is room. What stands in
+    the panel already (the names of roofs) stays readable too.
     """
     figure = axes.get_figure(root=True)
     assert isinstance(figure, Picture), "panels of a picture"
@@ -59,7 +60,7 @@ def place(axes: Axes, labels: Sequence[Label], points: Sequence[tuple[float, flo
 
 def _lead(axes: Axes, label: Label, corner: tuple[float, float], width: float, height: float) -> None:
     """A thin line from a point to the nearest place of its words, beneath all words."""
-    end = tuple(min(max(0.0, low), low + length) for low, length in zip(corner, (width, height), strict=True))
+    end = min(max(0.0, corner[0]), corner[0] + width), min(max(0.0, corner[1]), corner[1] + height)
     if hypot(*end) > _REACHES[0]:
         arrow = {"arrowstyle": "-", "color": FAINT, "linewidth": 0.7, "shrinkA": 0.0, "shrinkB": 0.0}
         line = axes.annotate(

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from ..units import decimal, percent
-from .canvas import COLOURS, FAINT, MARKS, Picture, note, picture, style
+from .canvas import COLOURS, MARKS, Picture, note, picture, style
 from .labels import CLEAR, Label, place
 
 _LABELLED: Final = 5
@@ -34,10 +34,14 @@ class Panel(NamedTuple):
         return [each for each in self.records if each["flops"] > 0.0 < each["hbm_bytes"] and each["time_s"] > 0.0]
 
     @property
-    def beside(self) -> dict[str, float]:
+    def unplaced_fraction(self) -> dict[str, float]:
         """Name -> share of the time of all others."""
         named = {id(each) for each in self.placed}
-        return {each["name"]: each["share"] for each in self.records if id(each) not in named and each["share"] >= _SHOWN_SHARE}
+        return {
+            each["name"]: each["share"]
+            for each in self.records
+            if id(each) not in named and each["share"] >= _SHOWN_SHARE
+        }
 
 
 def intensity(record: Mapping[str, Any]) -> float:
@@ -69,7 +73,7 @@ def roofline(title: str, panels: Sequence[Panel]) -> Picture:
         for role, (colour, mark) in looks.items():
             axes[-1].plot([], [], linestyle="none", marker=mark, color=colour, label=role)
         axes[-1].legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), title="area: share of time", alignment="left")
-        beside = [_words(panel) for panel in panels if panel.beside]
+        beside = [_words(panel) for panel in panels if panel.unplaced_fraction]
         note(figure, "\n".join(beside))
         for panel, each in zip(panels, axes, strict=True):
             _named(each, panel)
@@ -122,7 +126,9 @@ def _named(axes: Axes, panel: Panel) -> None:
         Label(intensity(each), reached_flops_per_s(each), f"{each['name']} {percent(each['share'])}")
         for each in ordered[:_LABELLED]
     ]
-    marks = [(intensity(each), reached_flops_per_s(each), 0.5 * float(np.sqrt(_area_points2(each)))) for each in ordered]
+    marks = [
+        (intensity(each), reached_flops_per_s(each), 0.5 * float(np.sqrt(_area_points2(each)))) for each in ordered
+    ]
     place(axes, labels, [*marks, *_along(axes)])
 
 
@@ -140,5 +146,5 @@ def _along(axes: Axes) -> list[tuple[float, float, float]]:
 
 def _words(panel: Panel) -> str:
     """What takes time without a place in the panel."""
-    found = sorted(panel.beside.items(), key=lambda item: -item[1])
+    found = sorted(panel.unplaced_fraction.items(), key=lambda item: -item[1])
     return f"{panel.name}, beside these: " + ", ".join(f"{name} {percent(share)}" for name, share in found)

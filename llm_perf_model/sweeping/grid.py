@@ -5,10 +5,10 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
@@ -20,6 +20,9 @@ from ..types import Array, Column, MaskArray
 from .axes import POINTS, Axis
 from .cells import Cells
 from .metrics import metric
+
+if TYPE_CHECKING:
+    from ..pictures.canvas import Picture
 
 _SIGNS: Final[Mapping[str, Callable[[Any, Any], Any]]] = {
     "<=": operator.le, ">=": operator.ge, "<": operator.lt, ">": operator.gt,
@@ -79,6 +82,14 @@ class Sweep:
             for field, values in named.items():
                 columns[field] = np.broadcast_to(_column(field, values).reshape(shape), self.shape)[mask]
         return Cells(columns, {name: values[mask] for name, values in self.metrics.items()})
+
+    def labels(self, axis: str) -> Column:
+        """The values of an axis, specs by their names."""
+        return _column(axis, self.axes[self.dims.index(axis)].labels)
+
+    def within(self, chosen: MaskArray) -> Sweep:
+        """The same without the cells outside a mask."""
+        return replace(self, done=self.done & chosen)
 
     @cached_property
     def runs(self) -> MaskArray:
@@ -155,6 +166,59 @@ class Sweep:
         if np.any(mask) and not np.any(mask & met):
             raise InfeasibleError(f"no configuration meets {text.strip()}{_nearest(values[mask], sign)}")
         return met
+
+    def plot(
+        self, y: str, x: str | None = None, by: str | None = None, where: Mapping[str, Any] | None = None
+    ) -> Picture:
+        """A metric against an axis, with a line for each value of another; what cannot run is faint.
+
+        Args:
+            y: a metric of the sweep.
+            x: the axis along which lines go (default: the longest one of numbers).
+            by: the axis of which each line has a value (default: the other one of several values).
+            where: axis -> the value, or the list of values, that is shown; needed where more axes have several.
+
+        Raises:
+            RequestError: there is no such metric, axis or value, or Matplotlib is missing (extra `plot`).
+        """
+        from .plots import lines
+
+        return lines(self, y, x, by, where or {})
+
+    def plot_pareto(self, x: str, y: str, by: str | None = None, where: Mapping[str, Any] | None = None) -> Picture:
+        """Configurations that run by two metrics, with the front that no other beats in both.
+
+        Args:
+            x: a metric of the sweep.
+            y: another one.
+            by: the axis whose values have colours (default: the first one of names).
+            where: as for `plot`.
+
+        Raises:
+            RequestError: as for `plot`.
+            InfeasibleError: no configuration runs.
+        """
+        from .plots import front
+
+        return front(self, x, y, by, where or {})
+
+    def plot_cost(
+        self, constraints: str | Iterable[str] = (), by: str = "gpu", where: Mapping[str, Any] | None = None
+    ) -> Picture:
+        """The lowest cost of an output token on each device, the cheapest first, and what has none.
+
+        Args:
+            constraints: what a configuration is to meet, as for `best_cell`.
+            by: the axis whose values are compared.
+            where: as for `plot`.
+
+        Raises:
+            RequestError: as for `plot`, or a constraint is none.
+            InfeasibleError: no device has a cost.
+        """
+        from .plots import cost
+
+        return cost(self, constraints, by, where or {})
 
     def to_pandas(self) -> Any:
         """A pandas `DataFrame` of the computed cells (extra `sweep`)."""

@@ -6,17 +6,22 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final, Self, cast, get_args
+from typing import TYPE_CHECKING, Any, Final, Self, cast, get_args
 
 import numpy as np
 
 from ..errors import InfeasibleError, RequestError
 from ..report.document import Format, Report
 from ..report.export import ColumnFormat, check_parquet, check_writable, write_columns
+from .axes import axis_of
 from .cells import Cells
 from .grid import Sweep
-from .metrics import DEFAULT_METRICS
+from .metrics import DEFAULT_METRICS, metric
 from .run import sweep
+
+if TYPE_CHECKING:
+    from ..pictures.canvas import Picture
+    from ..pictures.file import PictureFile
 
 ENDINGS: Final = {f".{form}": form for form in get_args(ColumnFormat)}
 _PAIR: Final = 2
@@ -67,20 +72,30 @@ class Query:
             return found.best_cell(self.objective, self.constraints)
         return found.pareto(self.front[0], self.front[1]) if self.front else found.cells()
 
+    def picture(self, found: Sweep) -> Picture:
+        """The front, or the first metric along the longest axis."""
+        return found.plot_pareto(self.front[0], self.front[1]) if self.front else found.plot(self.metrics[0])
 
-def asked(fields: Mapping[str, Any], query: Query, form: Format, output: str | None) -> Report:
+
+def asked(
+    fields: Mapping[str, Any], query: Query, form: Format, output: str | None, picture: PictureFile | None = None
+) -> Report:
     """The answer to a question about a sweep, as a report, or in a file that the report names.
 
     Raises:
         RequestError: a field or a metric is wrong, or the file cannot be written; that is told before the sweep.
     """
     ending = None if output is None else _ending(output)
+    if picture is not None:
+        _check_picture(fields, query)
     found = sweep(**fields, metrics=query.needed)
     cells = query.chosen(found)
+    drawn = () if picture is None else (picture.write(query.picture(found)),)
     if output is not None and ending is not None:
         write_columns(output, cells.columns, ending)
-        return Report(f"written: {output} ({len(cells):,} configurations)", notes=tuple(found.remarks()))
+        return Report(f"written: {output} ({len(cells):,} configurations)", notes=(*found.remarks(), *drawn))
     report = found.report() if query.objective is None and not query.front else cells.report()
+    report = replace(report, notes=(*report.notes, *drawn))
     if form in {"text", "markdown"}:
         return replace(report, format=form)
     rows = cells.rows()
@@ -98,6 +113,19 @@ def _ending(path: str) -> ColumnFormat:
         check_parquet()
     check_writable(path)
     return form
+
+
+def _check_picture(fields: Mapping[str, Any], query: Query) -> None:
+    """Refuse a picture that would not show what is asked."""
+    axes = {field: axis_of(field, value) for field, value in fields.items()}
+    several = [field for field, axis in axes.items() if axis is not None and len(axis) > 1]
+    if query.objective is not None:
+        raise RequestError("picture: shows all configurations; leave best out")
+    if not query.front and not 1 <= len(several) <= _PAIR:
+        named = f"{', '.join(several)} have several values" if several else "all fields have one value"
+        raise RequestError(f"picture: {named}; lines show one or two such fields, and pareto any number")
+    if not query.front and metric(query.metrics[0]).kind != "number":
+        raise RequestError(f"picture: {query.metrics[0]} is no number; name another metric first")
 
 
 def _words(flag: str, value: Any) -> tuple[str, ...]:
