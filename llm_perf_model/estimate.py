@@ -296,7 +296,9 @@ class Estimate:
         return breakdown({"prefill": self.prefill} | moved | {"decode": self.decode}, by)
 
     def plot_roofline(self) -> Picture:
-        """Every operator under the roofs of its device: prefill and decode, FLOP/s against FLOPs per byte of memory.
+        """A picture of every operator under the roofs of its device.
+
+        Prefill and decode have a panel each: FLOP/s against FLOPs for each byte of device memory.
 
         Raises:
             RequestError: the estimate holds arrays, or Matplotlib is missing (extra `plot`).
@@ -308,7 +310,7 @@ class Estimate:
         return roofline(self.describe(self).title, self.breakdown("ops").records, phases)
 
     def plot_memory(self, batch_size: Iterable[float] | None = None) -> Picture:
-        """Peak memory of one device by part against batch, with what it may be and the largest batch that fits.
+        """A picture of the peak memory of one device by part, against batch.
 
         Args:
             batch_size: ascending batches (default: from 1 on to a few that do not fit).

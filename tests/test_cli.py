@@ -92,7 +92,7 @@ def test_json_is_alone_on_stdout_and_has_every_key_of_the_interface(run: Run) ->
 
 def test_json_echoes_the_request_with_every_flag_that_changes_the_answer(run: Run) -> None:
     request = json.loads(run(*INFER, "--tp", "2", "--batch_size", "4", "--format", "json").out)["request"]
-    flags = set(inspect.signature(infer).parameters) - {"breakdown", "format", "output"}
+    flags = set(inspect.signature(infer).parameters) - {"breakdown", "format", "output", "picture"}
     assert request.keys() == flags
     assert (request["model"], request["tp"], request["batch_size"], request["input_len"]) == ("test-13b", 2, 4, 512)
 

@@ -97,9 +97,7 @@ def infer(
     given = given_to(locals(), "techniques")
     form, path, detail = given.pop("format"), given.pop("output", None), given.pop("breakdown", None)
     place = picture_file(given.pop("picture", None))
-    estimate = answer(Request.of(given))
-    estimate.require_feasible()
-    return finish(_drawn(estimate, _with_breakdown(estimate, detail), place), form, path)
+    return finish(_told(answer(Request.of(given)), detail, place), form, path)
 
 
 @taking(Sharing, Techniques)
@@ -152,8 +150,10 @@ def memory(
     return finish(Capacity(answer(Request.of(given))).report(), form, path)
 
 
-def _drawn(estimate: Estimate, report: Report, place: PictureFile | None) -> Report:
-    """The report, with a note of the picture that was written if one is asked for."""
+def _told(estimate: Estimate, detail: Detail | None, place: PictureFile | None) -> Report:
+    """The report of a configuration that can run, and its picture if one is asked for."""
+    estimate.require_feasible()
+    report = _with_breakdown(estimate, detail)
     if place is None:
         return report
     return replace(report, notes=(*report.notes, place.write(estimate.plot_roofline())))

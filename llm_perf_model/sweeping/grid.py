@@ -170,7 +170,9 @@ class Sweep:
     def plot(
         self, y: str, x: str | None = None, by: str | None = None, where: Mapping[str, Any] | None = None
     ) -> Picture:
-        """A metric against an axis, with a line for each value of another; what cannot run is faint.
+        """A picture of a metric along an axis, a line for each value of another.
+
+        What cannot run is faint; what was skipped is a gap.
 
         Args:
             y: a metric of the sweep.
@@ -186,7 +188,7 @@ class Sweep:
         return lines(self, y, x, by, where or {})
 
     def plot_pareto(self, x: str, y: str, by: str | None = None, where: Mapping[str, Any] | None = None) -> Picture:
-        """Configurations that run by two metrics, with the front that no other beats in both.
+        """A picture of all that runs by two metrics, and of what none beats in both.
 
         Args:
             x: a metric of the sweep.
@@ -205,7 +207,7 @@ class Sweep:
     def plot_cost(
         self, constraints: str | Iterable[str] = (), by: str = "gpu", where: Mapping[str, Any] | None = None
     ) -> Picture:
-        """The lowest cost of an output token on each device, the cheapest first, and what has none.
+        """A picture of the lowest cost of an output token on each device.
 
         Args:
             constraints: what a configuration is to meet, as for `best_cell`.
