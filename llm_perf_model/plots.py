@@ -26,7 +26,7 @@ PARTS = {
 }
 """Part of the peak in words -> field of `Memory`; they add up to it."""
 
-_BATCHES = 200
+_BATCHES = 100
 _ROOM = 1.25
 """Batches are shown up to so many times the largest that fits."""
 _FEW = 8.0

@@ -705,7 +705,7 @@ def test_a_name_flag_without_a_value(run: Run, flag: str) -> None:
     "flag",
     [
         "tp", "batch_size", "flops_efficiency", "pool_fraction", "power_limit_w", "energy_convention",
-        "usd_per_gpu_hour", "usd_per_kwh", "pue", "utilisation", "breakdown", "format", "output",
+        "usd_per_gpu_hour", "usd_per_kwh", "pue", "utilisation", "breakdown", "format", "output", "picture",
     ],
 )  # fmt: skip
 def test_another_flag_without_a_value(run: Run, flag: str) -> None:

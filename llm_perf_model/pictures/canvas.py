@@ -8,26 +8,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final, Literal
 
+import matplotlib as mpl
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from ..errors import RequestError
 from ..report.export import PictureFormat
 from ..types import Array
-
-try:
-    import matplotlib as mpl
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
-except ImportError:
-    raise RequestError("a picture needs the package matplotlib: pip install 'llm-perf-model[plot]'") from None
 
 COLOURS: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#8c6d31")
 """Told apart by colour-blind readers (Okabe and Ito, 2008); each has its own mark and line for print in grey."""
 
 MARKS: Final = ("o", "s", "^", "D", "v", "P", "X", "*")
 DASHES: Final = ("-", "--", "-.", ":", (0, (8, 2)), (0, (3, 1, 1, 1, 1, 1)), (0, (1, 3)), (0, (5, 1, 1, 1)))
-HATCHES: Final = ("", "///", "...", "\\\\\\", "xxx", "ooo")
+HATCHES: Final = ("", "//", "--", "\\\\", "++", "||")
 FAINT: Final = "#767676"
 """Grey of what is left aside: notes, and what cannot run."""
 
@@ -106,10 +101,9 @@ def scale(axes: Axes, side: Literal["x", "y"], values: Array, places: Array | No
         known = values[np.isfinite(values)]
         steps = (1.0, 2.0, 5.0) if np.log10(np.max(known) / np.min(known)) < _FEW_DECADES else (1.0,)
         axis.set_major_locator(LogLocator(subs=steps))
-        axis.set_minor_formatter(NullFormatter())
+        axis.set_minor_locator(NullLocator())
     if places is not None and len(places) <= _FEW_TICKS:
         axis.set_ticks(list(places))
-        axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(FuncFormatter(lambda number, _: f"{number:,.9g}"))
 
 

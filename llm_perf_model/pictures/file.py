@@ -26,15 +26,13 @@ class PictureFile(NamedTuple):
         """The file of a path.
 
         Raises:
-            RequestError: it ends in no known format or cannot be written, or Matplotlib is missing.
+            RequestError: it ends in no known format or cannot be written.
         """
         ending = Path(path).suffix.lower().removeprefix(".")
         if ending not in ENDINGS:
             near = difflib.get_close_matches(ending, ENDINGS, n=1)
             hint = f"; did you mean .{near[0]}?" if near else ""
             raise RequestError(f"picture: {path} ends in none of .{', .'.join(ENDINGS)}{hint}")
-        from . import canvas  # noqa: F401 - says so where Matplotlib is missing
-
         check_writable(path, "picture")
         return cls(path, cast("PictureFormat", ending))
 

@@ -55,6 +55,7 @@ def front(title: str, labels: tuple[str, str], clouds: Sequence[Cloud], by: str,
         legend(axes, by)
         if step > 1:
             note(figure, f"one of {step} configurations is drawn; the front is that of all {total:,}")
+        figure.draw_without_rendering()
         chosen = np.unique(np.round(np.linspace(0.0, len(best.x) - 1.0, _LABELLED)).astype(int))
         named = [Label(float(best.x[at]), float(best.y[at]), best.words[at]) for at in chosen if best.words[at]]
         place(axes, named, [(x, y, 3.5) for x, y in zip(best.x.tolist(), best.y.tolist(), strict=True)])

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import cos, hypot, pi, sin
+from math import cos, pi, sin
 from typing import Final, NamedTuple
 
+import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.transforms import Bbox
 
-from .canvas import FAINT, Picture
+from ..types import Array
+from .canvas import FAINT
 
 _REACHES: Final = (9.0, 16.0, 26.0, 40.0, 58.0)
 """Points of distance that are tried, the nearest first."""
@@ -31,41 +32,39 @@ def place(axes: Axes, labels: Sequence[Label], points: Sequence[tuple[float, flo
     """Write the labels, each at the first free place around its point.
 
     They do not cover `points`, which have a half width in points (1/72 inch) each, if there is room. What stands in
-    the panel already (the names of roofs) stays readable too.
+    the panel already (the names of roofs) stays readable too. The picture was drawn before, so that places are known.
     """
     figure = axes.get_figure(root=True)
-    assert isinstance(figure, Picture), "panels of a picture"
-    figure.draw_without_rendering()  # places of all else are known now
-    inside, pixels = axes.get_window_extent(), figure.dpi / 72.0
-    taken = [text.get_window_extent().padded(2.0 * pixels) for text in axes.texts]
-    places = axes.transData.transform([point[:2] for point in points])
-    marked = [Bbox([at, at]).padded(point[2] * pixels) for at, point in zip(places, points, strict=True)]
+    assert figure is not None, "panels of a picture"
+    pixels, inside = figure.dpi / 72.0, np.array(axes.get_window_extent().extents)
+    centres = axes.transData.transform([point[:2] for point in points])
+    margins = pixels * np.array([[point[2]] for point in points])
+    written = [text.get_window_extent().padded(2.0 * pixels).extents for text in axes.texts]
+    taken = np.vstack([np.hstack([centres - margins, centres + margins]), *written])
     for label in labels:
-        written = axes.annotate(
+        text = axes.annotate(
             label.words, (label.x, label.y), xytext=(0.0, 0.0), textcoords="offset points", fontsize=8.5,
             bbox=CLEAR, zorder=7,
         )  # fmt: skip
-        written.set_in_layout(False)
-        box = written.get_window_extent()
-        width, height = box.width / pixels, box.height / pixels
-        tries = [_offset(reach, angle, width, height) for reach in _REACHES for angle in _DIRECTIONS]
-        at_x, at_y = axes.transData.transform((label.x, label.y))
-        boxes = [Bbox.from_bounds(at_x + x * pixels, at_y + y * pixels, box.width, box.height) for x, y in tries]
-        costs = [_covered(each, [*taken, *marked]) + _OUTSIDE * _beyond(each, inside) for each in boxes]
-        best = min(range(len(tries)), key=lambda index: (costs[index], index))
-        written.set_position(tries[best])
-        taken.append(boxes[best])
-        _lead(axes, label, tries[best], width, height)
+        text.set_in_layout(False)
+        box = text.get_window_extent()
+        size = np.array([box.width, box.height])
+        tries = np.array([_offset(reach, angle, *(size / pixels)) for reach in _REACHES for angle in _DIRECTIONS])
+        corners = np.asarray(axes.transData.transform((label.x, label.y))) + pixels * tries
+        boxes = np.hstack([corners, corners + size])
+        best = int(np.argmin(_covered(boxes, taken) + _OUTSIDE * _beyond(boxes, inside)))
+        text.set_position((float(tries[best, 0]), float(tries[best, 1])))
+        taken = np.vstack([taken, boxes[best]])
+        _lead(axes, label, tries[best], size / pixels)
 
 
-def _lead(axes: Axes, label: Label, corner: tuple[float, float], width: float, height: float) -> None:
+def _lead(axes: Axes, label: Label, corner: Array, size: Array) -> None:
     """A thin line from a point to the nearest place of its words, beneath all words."""
-    end = min(max(0.0, corner[0]), corner[0] + width), min(max(0.0, corner[1]), corner[1] + height)
-    if hypot(*end) > _REACHES[0]:
+    end = np.clip(np.zeros(2), corner, corner + size)
+    if np.hypot(*end) > _REACHES[0]:
         arrow = {"arrowstyle": "-", "color": FAINT, "linewidth": 0.7, "shrinkA": 0.0, "shrinkB": 0.0}
-        line = axes.annotate(
-            "", (label.x, label.y), xytext=end, textcoords="offset points", arrowprops=arrow, zorder=5
-        )  # fmt: skip
+        at = float(end[0]), float(end[1])
+        line = axes.annotate("", (label.x, label.y), xytext=at, textcoords="offset points", arrowprops=arrow, zorder=5)
         line.set_in_layout(False)
 
 
@@ -79,14 +78,15 @@ def _sign(number: float) -> float:
     return 0.0 if abs(number) < 1e-9 else 1.0 if number > 0.0 else -1.0
 
 
-def _covered(box: Bbox, others: Sequence[Bbox]) -> float:
-    """Area that a box shares with others."""
-    found = (Bbox.intersection(box, other) for other in others)
-    return sum(part.width * part.height for part in found if part is not None)
+def _covered(boxes: Array, others: Array) -> Array:
+    """Area that each box (left, bottom, right, top) shares with others."""
+    low = np.maximum(boxes[:, None, :2], others[None, :, :2])
+    high = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
+    areas: Array = np.sum(np.prod(np.maximum(high - low, 0.0), axis=2), axis=1)
+    return areas
 
 
-def _beyond(box: Bbox, inside: Bbox) -> float:
-    """How far it sticks out."""
-    right, top = max(box.x1 - inside.x1, 0.0), max(box.y1 - inside.y1, 0.0)
-    left, bottom = max(inside.x0 - box.x0, 0.0), max(inside.y0 - box.y0, 0.0)
-    return hypot(max(left, right), max(bottom, top))
+def _beyond(boxes: Array, inside: Array) -> Array:
+    """How far each sticks out."""
+    out = np.maximum(np.maximum(inside[:2] - boxes[:, :2], boxes[:, 2:] - inside[2:]), 0.0)
+    return np.asarray(np.hypot(out[:, 0], out[:, 1]))

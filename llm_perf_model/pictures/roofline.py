@@ -7,6 +7,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import NullLocator
 
 from ..units import decimal, percent
 from .canvas import COLOURS, MARKS, Picture, note, picture, style
@@ -69,12 +70,15 @@ def roofline(title: str, panels: Sequence[Panel]) -> Picture:
         axes[0].set_ylabel("TFLOP/s of one device")
         for each in axes:
             each.yaxis.set_major_formatter(lambda number, _: f"{number / 1e12:,.9g}")
+            for axis in (each.xaxis, each.yaxis):
+                axis.set_minor_locator(NullLocator())
             each.xaxis.set_major_formatter(lambda number, _: f"{number:,.9g}")
         for role, (colour, mark) in looks.items():
             axes[-1].plot([], [], linestyle="none", marker=mark, color=colour, label=role)
         axes[-1].legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), title="area: share of time", alignment="left")
         beside = [_words(panel) for panel in panels if panel.unplaced_fraction]
         note(figure, "\n".join(beside))
+        figure.draw_without_rendering()
         for panel, each in zip(panels, axes, strict=True):
             _named(each, panel)
     return figure

@@ -185,7 +185,8 @@ def _where(s: Grid, where: Mapping[str, Any]) -> MaskArray:
         wanted = list(value) if isinstance(value, list | tuple | range | np.ndarray) else [value]
         for one in wanted:
             if one not in labels:
-                near = difflib.get_close_matches(str(one), [str(each) for each in labels], n=1)
+                names = [str(each) for each in labels]
+                near = [each for each in names if str(one) in each] or difflib.get_close_matches(str(one), names, n=1)
                 known = ", ".join(_shown(name, each) for each in labels[:8]) + (", ..." if len(labels) > 8 else "")
                 hint = f"did you mean {near[0]}?" if near else f"values: {known}"
                 raise RequestError(f"where: {name} has no value {one}; {hint}")
