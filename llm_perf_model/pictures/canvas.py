@@ -58,15 +58,15 @@ _UNDATED: Final[dict[PictureFormat, dict[str, Any]]] = {
 class Picture(Figure):
     """A Matplotlib figure that needs no display; a notebook shows it."""
 
-    def rendered(self, form: PictureFormat) -> bytes:
+    def rendered(self, form: PictureFormat, dots_per_inch: float = 144.0) -> bytes:
         """The bytes of a file; the same picture gives the same bytes."""
         file = io.BytesIO()
         with style():
-            self.savefig(file, format=form, dpi=144, metadata=_UNDATED[form])
+            self.savefig(file, format=form, dpi=dots_per_inch, metadata=_UNDATED[form])
         return file.getvalue()
 
     def _repr_png_(self) -> bytes:
-        return self.rendered("png")
+        return self.rendered("png", dots_per_inch=80.0)
 
 
 @contextmanager
