@@ -322,7 +322,8 @@ class Estimate:
 
         self._require_one("plot_memory")
         w, head = self.workload, self.describe(self).title.splitlines()[0]
-        title = f"{head}\n{float(w.input_len):g} tokens in, {float(w.output_len):g} out"
+        tokens = f"\n{float(w.input_len):g} tokens in, {float(w.output_len):g} out"
+        title = head if isinstance(self.case.model, NetworkSpec) else head + tokens
         lengths = float(w.input_len), float(w.output_len)
         return stack(title, self.case, lengths, float(self.max_batch_size), batch_size)
 

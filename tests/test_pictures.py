@@ -308,6 +308,24 @@ def test_a_phase_without_time_has_no_panel() -> None:
     assert len(lpm.estimate("resnet50", engine="generic-fused").plot_roofline().axes) == 1
 
 
+def test_the_title_says_what_runs_where(e: lpm.Estimate) -> None:
+    head = "llama-3.1-8b on 2 x NVIDIA H100 80GB SXM5 (tp 2), vllm, w16a16"
+    assert e.plot_roofline().get_suptitle() == f"{head}\nbatch 8, 1024 tokens in, 32 out"
+    assert panel(e.plot_memory()).get_title(loc="left") == f"{head}\n1024 tokens in, 32 out"
+    network = lpm.estimate("resnet50", engine="generic-fused", gpu="a100-sxm-80gb")
+    for picture in (network.plot_roofline(), network.plot_memory()):
+        assert panel(picture).get_title(loc="left").startswith("resnet50 on NVIDIA A100 80GB SXM4, generic-fused")
+    assert "KV cache" not in {str(part.get_label()) for part in panel(network.plot_memory()).collections}
+
+
+def test_prefill_and_decode_on_devices_of_their_own_have_roofs_of_their_own() -> None:
+    e = lpm.estimate(
+        "llama-3.1-8b", gpu="a100-sxm-80gb", engine="vllm", disaggregated=True, prefill_gpu="h100-sxm-80gb"
+    )
+    peaks = [max(line.get_ydata()[0] for line in axes.lines[1:3]) for axes in e.plot_roofline().axes]
+    assert peaks == [e.prefill_case.gpu.peak_flops_per_s["tensor_fp16"], e.case.gpu.peak_flops_per_s["tensor_fp16"]]
+
+
 def test_labels_do_not_cover_each_other(e: lpm.Estimate) -> None:
     picture = e.plot_roofline()
     picture.draw_without_rendering()

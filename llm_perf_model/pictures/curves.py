@@ -13,6 +13,8 @@ from .canvas import COLOURS, DASHES, FAINT, MARKS, Picture, legend, picture, sca
 
 _MARKED = 24
 """Points of a line up to which each has a mark."""
+_SPACING = 0.05
+"""Between marks where there are more, as a share of the picture."""
 
 
 class Curve(NamedTuple):
@@ -55,7 +57,7 @@ def _draw(axes: Axes, line: Curve, number: int, joined: bool) -> None:
     """One line: solid where it runs, faint where it does not."""
     colour, mark = COLOURS[number % len(COLOURS)], MARKS[number % len(MARKS)]
     dashes = DASHES[(number + number // len(COLOURS)) % len(DASHES)]  # the second round of colours has other lines
-    every = max(1, len(line.x) // _MARKED)
+    every = 1 if len(line.x) <= _MARKED else _SPACING
     options: dict[str, Any] = {"color": colour, "marker": mark, "markevery": every}
     runs = np.where(line.runs, line.y, np.nan)
     axes.plot(line.x, runs, linestyle=dashes if joined else "none", label=line.name or None, **options)
@@ -66,7 +68,8 @@ def _draw(axes: Axes, line: Curve, number: int, joined: bool) -> None:
             edge[1:] |= rest[:-1]
             edge[:-1] |= rest[1:]
         faint = np.where(edge, line.y, np.nan)
+        marks = np.flatnonzero(rest)[:: max(1, len(line.x) // _MARKED)].tolist()
         axes.plot(
             line.x, faint, color=colour, alpha=0.45, linewidth=1.2, marker=mark, markerfacecolor="none",
-            markevery=np.flatnonzero(rest)[::every].tolist(), linestyle=":" if joined else "none",
+            markevery=marks, linestyle=":" if joined else "none",
         )  # fmt: skip

@@ -40,12 +40,13 @@ def front(title: str, labels: tuple[str, str], clouds: Sequence[Cloud], by: str,
     """The picture of all points, faint, with the front."""
     total = sum(len(cloud.x) for cloud in clouds)
     step = 1 + (total - 1) // MOST_POINTS
+    alpha = 0.35 if total <= LIGHT else 0.12
     with style():
         figure, (axes,) = picture(title, 8.0, 5.0)
         for number, cloud in enumerate(clouds):
             look: dict[str, Any] = {"linestyle": "none", "marker": MARKS[number % len(MARKS)]}
             look |= {"color": COLOURS[number % len(COLOURS)], "markeredgewidth": 0.0}
-            axes.plot(cloud.x[::step], cloud.y[::step], alpha=0.35, markersize=4.5, rasterized=total > LIGHT, **look)
+            axes.plot(cloud.x[::step], cloud.y[::step], alpha=alpha, markersize=4.5, rasterized=total > LIGHT, **look)
             own = np.array([name == cloud.name for name in best.clouds])
             axes.plot(best.x[own], best.y[own], markersize=7.5, zorder=5, label=cloud.name or "configurations", **look)
         axes.plot(best.x, best.y, color="#000000", linewidth=1.2, label=best.name, zorder=4)

@@ -63,7 +63,9 @@ def roofline(title: str, panels: Sequence[Panel]) -> Picture:
         figure, axes = picture(title, 5.6 * len(panels) + 1.4, 5.4, len(panels))
         limits = _limits(panels)
         for panel, each in zip(panels, axes, strict=True):
-            each.set(xscale="log", yscale="log", xlim=limits[0], ylim=limits[1], title=panel.name)
+            each.set(xscale="log", yscale="log", xlim=limits[0], ylim=limits[1])
+            if len(panels) > 1:
+                each.set_title(panel.name)
             each.set(xlabel="arithmetic intensity, FLOP per byte of device memory")
             _roofs(each, panel, limits)
             _points(each, panel, looks)

@@ -19,7 +19,8 @@ def stack(
     with style():
         figure, (axes,) = picture(title, 8.0, 4.6)
         below = np.zeros(len(batches))
-        for number, (name, part) in enumerate(parts.items()):
+        shown = {name: part for name, part in parts.items() if np.any(part > 0.0)}
+        for number, (name, part) in enumerate(shown.items()):
             above = below + part / _GIB
             axes.fill_between(
                 batches, below, above, label=name, facecolor=COLOURS[number], alpha=0.75, hatch=HATCHES[number],
@@ -32,9 +33,10 @@ def stack(
             axes.axvline(largest, color="#000000", linestyle=":", label=f"largest batch that fits: {largest:,.0f}")
         top = max(float(np.max(below)), *(held / _GIB for held in lines.values()))
         axes.set(xlim=(batches[0], batches[-1]), ylim=(0.0, 1.05 * top))
-        axes.set(xlabel="batch size, sequences of a replica", ylabel="memory of one device, GiB")
+        axes.xaxis.set_major_formatter("{x:,.0f}")
+        axes.set(xlabel="batch size of a replica", ylabel="memory of one device, GiB")
         handles, names = axes.get_legend_handles_labels()
-        count = len(parts)
+        count = len(shown)
         order = [*range(count, len(names)), *range(count - 1, -1, -1)]  # as they stand in the picture
         legend(axes, handles=[handles[index] for index in order], labels=[names[index] for index in order])
     return figure
