@@ -14,6 +14,7 @@ from typing import Any, Literal, assert_never
 from ..errors import RequestError
 
 ColumnFormat = Literal["csv", "json", "parquet"]
+PictureFormat = Literal["png", "svg", "pdf"]
 
 _LINES = 10_000
 
@@ -25,6 +26,15 @@ def write_text(path: str, text: str, flag: str = "output") -> None:
         RequestError: the place cannot be written.
     """
     _write(path, flag, lambda file: file.write_text(text + "\n", encoding="utf-8"))
+
+
+def write_bytes(path: str, content: bytes, flag: str = "output") -> None:
+    """Write bytes in the same way.
+
+    Raises:
+        RequestError: the place cannot be written.
+    """
+    _write(path, flag, lambda file: file.write_bytes(content))
 
 
 def write_columns(path: str, columns: Mapping[str, Any], form: ColumnFormat, flag: str = "output") -> None:

@@ -144,7 +144,8 @@ class Choice:
         rows, _, _ = Choice(self.objectives).rows(cells.metrics, np.ones(order.size, np.bool_))
         if not rows.size:
             names = " and ".join(each.name for each in self.objectives)
-            raise InfeasibleError(f"{names}: known for no configuration that meets the constraints")
+            which = "that meets the constraints" if self.constraints else "that runs"
+            raise InfeasibleError(f"no configuration {which} has {'both ' if len(self.objectives) > 1 else ''}{names}")
         return cells.at(rows).sorted(self.objectives[0].name)
 
     def _check(self, offers: list[Offer]) -> None:

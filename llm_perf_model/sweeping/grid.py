@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
@@ -18,6 +18,9 @@ from .axes import Axis, plain
 from .cells import Cells
 from .choosing import Choice, Offer
 from .metrics import metric
+
+if TYPE_CHECKING:
+    from ..pictures.canvas import Picture
 
 _SHOWN_REASONS: Final = 3
 
@@ -79,6 +82,14 @@ class Sweep:
         """Configurations that were not skipped."""
         return int(np.count_nonzero(self.done))
 
+    def labels(self, axis: str) -> Column:
+        """The values of an axis, specs by their names."""
+        return self.axes[self.dims.index(axis)].table[axis]
+
+    def within(self, chosen: MaskArray) -> Sweep:
+        """The same without the cells outside a mask."""
+        return replace(self, done=self.done & chosen)
+
     @cached_property
     def runs(self) -> MaskArray:
         """Whether a cell was computed, fits, and stays within its model's positions."""
@@ -120,6 +131,61 @@ class Sweep:
         mask = np.zeros(self.shape, np.bool_)
         mask.ravel()[places] = True
         return mask
+
+    def plot(
+        self, y: str, x: str | None = None, by: str | None = None, where: Mapping[str, Any] | None = None
+    ) -> Picture:
+        """A picture of a metric along an axis, a line for each value of another.
+
+        What cannot run is faint; what was skipped is a gap.
+
+        Args:
+            y: a metric of the sweep.
+            x: the axis along which lines go (default: the longest one of numbers).
+            by: the axis of which each line has a value (default: the other one of several values).
+            where: axis -> the value, or the list of values, that is shown; needed where more axes have several.
+
+        Raises:
+            RequestError: there is no such metric, axis or value, or Matplotlib is missing (extra `plot`).
+        """
+        from .plots import lines
+
+        return lines(self, y, x, by, where or {})
+
+    def plot_pareto(self, x: str, y: str, by: str | None = None, where: Mapping[str, Any] | None = None) -> Picture:
+        """A picture of all that runs by two metrics, and of what none beats in both.
+
+        Args:
+            x: a metric of the sweep.
+            y: another one.
+            by: the axis whose values have colours (default: the first one of names).
+            where: as for `plot`.
+
+        Raises:
+            RequestError: as for `plot`.
+            InfeasibleError: no configuration runs.
+        """
+        from .plots import front
+
+        return front(self, x, y, by, where or {})
+
+    def plot_cost(
+        self, constraints: str | Iterable[str] = (), by: str = "gpu", where: Mapping[str, Any] | None = None
+    ) -> Picture:
+        """A picture of the lowest cost of an output token on each device.
+
+        Args:
+            constraints: what a configuration is to meet, as for `best_cell`.
+            by: the axis whose values are compared.
+            where: as for `plot`.
+
+        Raises:
+            RequestError: as for `plot`, or a constraint is none.
+            InfeasibleError: no device has a cost.
+        """
+        from .plots import cost
+
+        return cost(self, constraints, by, where or {})
 
     def to_pandas(self) -> Any:
         """A pandas `DataFrame` of the computed cells (extra `sweep`)."""
