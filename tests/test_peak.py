@@ -241,7 +241,7 @@ def test_memory_never_falls_as_the_cache_grows_wider(
 ) -> None:
     case = replace(case, engine=case.engine.model_copy(update={"cache": cache, "workspace": workspace}))
     narrow, wide = (memory(stored_as(case, stored(2.0, x), 1e18), *lengths) for x in (b, 2.0 * b))
-    assert all(x >= y for x, y in zip(wide.moment_bytes, narrow.moment_bytes, strict=True))
+    assert all(x >= y * (1.0 - 1e-12) for x, y in zip(wide.moment_bytes, narrow.moment_bytes, strict=True))
     assert wide.weights_bytes == narrow.weights_bytes
     assert wide.pool.tokens <= narrow.pool.tokens
 
