@@ -90,7 +90,7 @@ def _streamed(batches: int, folder: Path, executor: str) -> tuple[float, float, 
 
 
 def test_a_hundred_million_configurations_are_streamed(benchmark, tmp_path: Path) -> None:
-    _, small_bytes, _ = _streamed(100, tmp_path / "small", "processes:2")
+    _, small_bytes, _ = _streamed(350, tmp_path / "small", "processes:2")
     found = benchmark.pedantic(_streamed, (1000, tmp_path / "large", "processes:2"), rounds=1)
     seconds, peak_bytes, count = found
     benchmark.extra_info.update(configurations_per_s=count / seconds, peak_bytes=peak_bytes)

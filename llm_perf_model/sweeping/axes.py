@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from types import UnionType
 from typing import Annotated, Any, Final, Self, Union, get_args, get_origin
 
@@ -44,7 +45,7 @@ _SHAPES: Final = ("input_shape", "image_size")
 _WORDS: Final = {"true": True, "false": False, "none": None}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Axis:
     """A direction of a sweep: the values of one field, or of several that change together."""
 
@@ -67,7 +68,7 @@ class Axis:
         columns = {field: values[places] for field, values in self.columns.items()}
         return Axis(self.name, columns, {field: values[places] for field, values in self.table.items()})
 
-    @property
+    @cached_property
     def numeric(self) -> bool:
         """Whether the places are evaluated together, as an array."""
         return all(isinstance(column, np.ndarray) for column in self.columns.values())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import islice, product
 from math import ceil, prod
 from typing import Any, Final, NamedTuple
@@ -41,7 +42,7 @@ class Question:
     fixed: Mapping[str, Any]
     metrics: tuple[str, ...]
 
-    @property
+    @cached_property
     def shape(self) -> tuple[int, ...]:
         """Lengths of the axes."""
         return tuple(len(axis) for axis in self.axes)
