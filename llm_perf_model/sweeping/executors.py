@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import signal
@@ -192,8 +193,22 @@ def _cluster(address: str) -> Iterator[Workers]:
         client = Client(address, timeout=ANSWER_S, set_as_default=False)
     except (OSError, ValueError):
         raise RequestError(f"executor: no cluster answers at {address} within {ANSWER_S} s") from None
-    with client:
+    with _quiet("distributed", "distributed.client"), client:
         count = sum(client.nthreads().values())
         if not count:
             raise RequestError(f"executor: the cluster at {address} has no workers; start some")
         yield Workers(client.get_executor(pure=False), count)
+
+
+@contextmanager
+def _quiet(*names: str) -> Iterator[None]:
+    """Keep parts of a library from telling of workers that end, which is dealt with here."""
+    logs = [logging.getLogger(name) for name in names]
+    before = [log.level for log in logs]
+    for log in logs:
+        log.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for log, level in zip(logs, before, strict=True):
+            log.setLevel(level)

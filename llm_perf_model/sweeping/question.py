@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import islice, product
 from math import ceil, prod
 from typing import Any, Final, NamedTuple
@@ -53,9 +53,13 @@ class Question:
         return prod(self.shape)
 
     def part(self, block: Block) -> Question:
-        """The same of some places of each axis."""
-        axes = tuple(axis.part(places) for axis, places in zip(self.axes, block, strict=True))
+        """The same of some places of each axis; parts share the axes that they have in common."""
+        axes = tuple(self._cut(number, places.start, places.stop) for number, places in enumerate(block))
         return Question(axes, self.fixed, self.metrics)
+
+    @cached_property
+    def _cut(self) -> Callable[[int, int, int], Axis]:
+        return lru_cache(maxsize=1024)(lambda number, low, high: self.axes[number].part(slice(low, high)))
 
     def keeping(self, metrics: tuple[str, ...]) -> Question:
         """The same, with more metrics that are kept."""
