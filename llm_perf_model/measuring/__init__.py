@@ -1,1 +1,1 @@
-"""The machine at hand as records: what is built, how it is timed, and what is written down."""
+"""The machine at hand, measured: models, networks and operators as records."""
