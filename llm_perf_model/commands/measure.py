@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 from ..errors import RequestError
-from ..report.document import FORMATS, Report
+from ..report.document import FORMATS, Format, Report
 from .base import file_of_flag, one_of, word
 
 
@@ -57,7 +57,7 @@ def measure(
     from ..measuring.method import Method
     from ..measuring.run import measure as run
 
-    form = one_of("format", format, FORMATS)
+    form = cast("Format", one_of("format", format, FORMATS))
     path = None if output is None else file_of_flag("output", output)
     limits = Method.of(
         warmup=warmup, repeats_least=repeats_least, repeats_most=repeats_most, spread=spread, budget_s=budget_s
