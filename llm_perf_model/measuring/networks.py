@@ -63,7 +63,8 @@ def _check_shapes(name: str, module: Any, given: Any) -> None:
 
     ShapeProp(module).propagate(given)
     for node in module.graph.nodes:
-        layer, told = node.meta.get("made", ("", None))
-        made = tuple(node.meta["tensor_meta"].shape[1:]) if told else None
-        if told and made != told:
+        if "made" not in node.meta:
+            continue
+        (layer, told), made = node.meta["made"], tuple(node.meta["tensor_meta"].shape[1:])
+        if made != told:
             raise RequestError(f"{name}: layer {layer} makes {text_of(made)} in PyTorch, {text_of(told)} in the file")
