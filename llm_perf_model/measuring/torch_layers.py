@@ -210,7 +210,8 @@ def _patches(to: Writer, layer: PatchEmbedding, x: Any, shape: Shape, name: str)
 
 def _recurrent(to: Writer, layer: Recurrent, x: Any, shape: Shape, name: str) -> Any:
     kind = getattr(to.nn, layer.kind.upper())
-    cells = kind(shape[1], layer.hidden, layer.layers, layer.bias, batch_first=True, bidirectional=layer.bidirectional)
+    options = {"bias": layer.bias, "batch_first": True, "bidirectional": layer.bidirectional}
+    cells = kind(shape[1], layer.hidden, layer.layers, **options)
     return to.do(operator.getitem, to.call(f"{name}.{layer.kind}", cells, x), 0)
 
 
