@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import llm_perf_model as lpm
-from llm_perf_model.errors import RequestError
+from llm_perf_model.errors import InfeasibleError, RequestError
 from llm_perf_model.graph.stack import parameters as parameters_of
 from llm_perf_model.importers.functions import KNOWN
 from llm_perf_model.measuring.networks import built, parameters, samples
@@ -191,7 +191,7 @@ def test_what_a_window_holds_beside_the_map_is_no_value() -> None:
     assert ran(mean, given_)[0, 0].tolist() == [[-0.5], [-1.0]]
 
 
-@pytest.mark.parametrize("name", ["resnet18", "resnet101", "vgg16", "custom-cnn"])
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet-v3-large", "vgg16", "custom-cnn", "custom-fcn"])
 def test_weights_bear_the_names_of_a_breakdown(name: str) -> None:
     weighted = {layer.rpartition(".")[0] for layer, _ in built(load(lpm.NetworkSpec, name), "meta").named_parameters()}
     assert weighted
@@ -218,9 +218,9 @@ def test_another_shape_of_samples() -> None:
 
 
 def test_a_shape_that_does_not_suit_is_refused_as_by_an_estimate() -> None:
-    with pytest.raises(RequestError) as refused:
+    with pytest.raises(InfeasibleError) as refused:
         built(load(lpm.NetworkSpec, "custom-cnn"), "meta", input_shape=(1, 20, 20))
-    with pytest.raises(RequestError) as estimated:
+    with pytest.raises(InfeasibleError) as estimated:
         lpm.estimate("custom-cnn", input_shape=(1, 20, 20))
     assert str(refused.value) == str(estimated.value)
 

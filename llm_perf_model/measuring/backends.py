@@ -31,7 +31,7 @@ class Backend:
 
     name: str
     engines: Mapping[Place, str]
-    """Place -> engine; a place without one has no engine of its own."""
+    """Place -> the engine of the catalogue that is nearest to it there."""
     places: Sequence[Place] = ("processor", "card")
     dtypes: Sequence[str] = ("float32", "bfloat16", "float16")
     """Of inputs, as PyTorch calls them."""
@@ -65,8 +65,8 @@ class Backend:
         return getattr(tensors(), self.weights) if self.weights else dtype
 
     def engine(self, device: Device) -> str:
-        """What its records call the engine: that of an estimate, or its own name where there is none."""
-        return self.engines.get(place_of(device), self.name)
+        """The engine whose estimate stands for it, and which its records name."""
+        return self.engines[place_of(device)]
 
 
 @cache

@@ -170,8 +170,8 @@ def _pool(to: Writer, layer: Pool, x: Any, name: str) -> Any:
     return to.call(f"{name}.{layer.kind}", pool, x)
 
 
-def _dense(to: Writer, layer: Dense, x: Any, shape: Shape, name: str) -> Any:
-    x = to.call(f"{name}.linear", to.nn.Linear(shape[-1], layer.features, layer.bias), x)
+def _dense(to: Writer, layer: Dense, x: Any, shape: Shape, name: str, product: str = "linear") -> Any:
+    x = to.call(f"{name}.{product}", to.nn.Linear(shape[-1], layer.features, layer.bias), x)
     return _following(to, x, layer.shape(shape), False, layer.activation, name)
 
 
@@ -191,8 +191,8 @@ def _squeeze_excite(to: Writer, layer: SqueezeExcite, x: Any, shape: Shape, name
     squeeze = Dense(kind="linear", features=layer.channels, activation=layer.activation)
     excite = Dense(kind="linear", features=channels, activation=layer.gate)
     means = to.do(to.torch.mean, x, (2, 3))
-    gate = _dense(to, squeeze, means, (channels,), f"{name}.squeeze")
-    gate = _dense(to, excite, gate, (layer.channels,), f"{name}.excite")
+    gate = _dense(to, squeeze, means, (channels,), f"{name}.squeeze", "down")
+    gate = _dense(to, excite, gate, (layer.channels,), f"{name}.excite", "up")
     return to.do(operator.mul, x, to.reshape(gate, channels, 1, 1))
 
 
