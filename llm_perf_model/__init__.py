@@ -44,6 +44,9 @@ if _TYPE_CHECKING:
     from .importers.foreign import import_file
     from .importers.huggingface.loading import import_hf
     from .importers.onnx import import_onnx
+    from .measuring.measured import Measured
+    from .measuring.method import Method
+    from .measuring.run import measure
     from .planning.answer import Plan, plan
     from .sweeping.cells import Cells
     from .sweeping.grid import Sweep
@@ -56,6 +59,9 @@ _LATER = {
     "import_file": "importers.foreign",
     "import_hf": "importers.huggingface.loading",
     "import_onnx": "importers.onnx",
+    "Measured": "measuring.measured",
+    "Method": "measuring.method",
+    "measure": "measuring.run",
     "Plan": "planning.answer",
     "plan": "planning.answer",
     "Cells": "sweeping.cells",
@@ -78,6 +84,8 @@ __all__ = [
     "LayoutSpec",
     "LinkSpec",
     "LlmPerfModelError",
+    "Measured",
+    "Method",
     "ModelSpec",
     "NetworkSpec",
     "OutOfMemoryError",
@@ -102,6 +110,7 @@ __all__ = [
     "import_onnx",
     "kernels",
     "links",
+    "measure",
     "memory",
     "models",
     "networks",

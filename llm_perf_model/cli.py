@@ -14,6 +14,7 @@ from .commands.base import near
 from .commands.catalogue import list_, show
 from .commands.estimates import infer, memory
 from .commands.imports import import_file, import_hf, import_onnx
+from .commands.measure import measure
 from .commands.measurements import calibrate, validate
 from .commands.sweeps import plan, sweep
 from .errors import LlmPerfModelError, OutOfMemoryError
@@ -30,6 +31,7 @@ COMMANDS: dict[str, Callable[..., Report]] = {
     "show": show,
     "validate": validate,
     "calibrate": calibrate,
+    "measure": measure,
     "import_file": import_file,
     "import_onnx": import_onnx,
     "import_hf": import_hf,

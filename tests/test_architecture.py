@@ -112,6 +112,7 @@ LIBRARIES = {
     "transformers": {"measuring"},
     "onnxruntime": {"measuring"},
     "pynvml": {"measuring"},
+    "bitsandbytes": {"measuring"},
 }  # fmt: skip
 """Library -> the rooms that may import it."""
 
