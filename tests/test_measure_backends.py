@@ -93,7 +93,20 @@ def test_a_missing_package_is_named_with_the_command_that_gets_it(monkeypatch: p
 
 
 def test_an_engine_is_that_of_the_place() -> None:
-    assert [backend_named("eager").engine(device) for device in (PROCESSOR, CARD)] == ["pytorch-cpu", "pytorch-eager"]
+    eager = backend_named("eager")
+    assert [eager.engine(device) for device in (PROCESSOR, CARD)] == ["pytorch-cpu", "pytorch-eager"]
+    assert [eager.recorded_engine(device) for device in (PROCESSOR, CARD)] == ["pytorch-cpu", "pytorch-eager"]
+
+
+def test_records_of_two_backends_do_not_name_one_engine() -> None:
+    """Else an engine would be fitted to what another ran; precisions tell autocast on a processor from eager."""
+    for device, place in ((PROCESSOR, "processor"), (CARD, "card")):
+        here = [backend for backend in backends().values() if place in backend.places]
+        named = [
+            backend.recorded_engine(device) for backend in here if (backend.name, place) != ("autocast", "processor")
+        ]
+        assert len(set(named)) == len(named)
+    assert backend_named("compile").recorded_engine(CARD) == "torch-compile"
 
 
 # Calls.

@@ -43,6 +43,8 @@ class Backend:
     """What a package index calls that package; None: the same."""
     counted: bool = True
     """Whether PyTorch counts its memory."""
+    recorded: str | None = None
+    """What records call its engine where that of the catalogue only stands in; None: as the catalogue does."""
 
     def check(self, dtype: Any, device: Device) -> None:
         """Refuse what it cannot run, before anything is built.
@@ -65,8 +67,12 @@ class Backend:
         return getattr(tensors(), self.weights) if self.weights else dtype
 
     def engine(self, device: Device) -> str:
-        """The engine whose estimate stands for it, and which its records name."""
+        """The engine whose estimate stands for it."""
         return self.engines[place_of(device)]
+
+    def recorded_engine(self, device: Device) -> str:
+        """The engine that records of networks name, so that no engine is fitted to what another ran."""
+        return self.recorded or self.engine(device)
 
 
 @cache

@@ -18,8 +18,8 @@ class Samples:
         self.module = built(network, device.target, backend.weights_of(precision.dtype))
 
     def engine(self, _trial: Trial) -> str:
-        """The engine whose estimate stands for a pass."""
-        return self._backend.engine(self._device)
+        """The engine that records of a pass name."""
+        return self._backend.recorded_engine(self._device)
 
     def prepared(self, trial: Trial) -> Prepared:
         """A pass over a batch of samples, which are on the device before."""
