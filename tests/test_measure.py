@@ -17,7 +17,7 @@ from llm_perf_model.errors import RequestError
 from llm_perf_model.measuring import run
 from llm_perf_model.measuring.backends import backend_named
 from llm_perf_model.measuring.configs import config_of
-from llm_perf_model.measuring.language import engine_of
+from llm_perf_model.measuring.language import engine_of, left_out
 from llm_perf_model.measuring.method import Method, Timing
 from llm_perf_model.measuring.outcomes import Failure
 from llm_perf_model.measuring.precisions import PRECISIONS, precision_of
@@ -126,8 +126,8 @@ def test_wrong_words_are_refused_with_the_nearest() -> None:
         tasks_of("prefill,decod", ("prefill", "decode"), ("prefill",))
     with pytest.raises(RequestError, match=r"^backend onnxruntime: runs no language models"):
         engine_of(backend_named("onnxruntime"), FakeDevice(), "prefill")
-    with pytest.raises(RequestError, match=r"^backend torchscript: runs passes without a cache alone"):
-        engine_of(backend_named("torchscript"), FakeDevice(), "decode")
+    assert left_out(backend_named("torchscript"), "decode") == "keeps no cache"
+    assert left_out(backend_named("torchscript"), "forward") is None
 
 
 @pytest.mark.parametrize(
@@ -311,6 +311,15 @@ def test_memory_that_runs_out_is_a_record_and_the_grid_goes_on(tmp_path: Path) -
     assert found.made == 9 and "oom, 3 of 17: CUDA out of memory. Tried to allocate 1 TiB" in str(found)
     assert str(found).startswith("llama-3.2-1b on fake device: 9 measured\n")
     assert all(len(line) <= 80 for line in str(found).splitlines())
+
+
+@pytest.mark.usefixtures("pretended")
+def test_tasks_that_a_backend_does_not_run_are_left_out_with_why() -> None:
+    found = lpm.measure("llama-3.2-1b", backend="eager,compile", method=BRIEF, **{**MEASURE, "batch_size": [1, 2]})
+    assert found.made == 6 + 4
+    assert found.notes == ("skipped: 2 of generate, for compile compiles each length of a cache anew",)
+    with pytest.raises(RequestError, match=r"^tasks: skipped: 3 of decode, for torchscript keeps no cache; give other"):
+        lpm.measure("llama-3.2-1b", backend="torchscript", tasks="decode", **MEASURE)
 
 
 @pytest.mark.usefixtures("pretended")

@@ -6,6 +6,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -149,13 +150,38 @@ def test_an_encoder_decoder_reads_with_one_and_writes_with_the_other() -> None:
     assert subject.prepared(Trial("generate", 2, 9, 4)).call().shape == (2, 1 + 4)
 
 
-def test_precisions_keep_what_they_say(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_precisions_keep_what_they_say() -> None:
     assert {each.dtype for each in language(tiny(), "bf16").module.parameters()} == {torch.bfloat16}
     assert {each.dtype for each in language(tiny(), "bf16", "autocast").module.parameters()} == {torch.float32}
     assert language(tiny(), "bf16", "autocast").prepared(Trial("forward", 1, 4, 1)).call().dtype == torch.bfloat16
-    monkeypatch.setitem(__import__("sys").modules, "bitsandbytes.nn", None)
+
+
+def test_dense_layers_of_8_bits_are_those_of_their_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The output keeps its width; a layer that only pretends to be narrow shows which ones are replaced."""
+
+    class Narrow(torch.nn.Linear):  # type: ignore[misc, name-defined]
+        def __init__(self, d_in: int, d_out: int, bias: bool, has_fp16_weights: bool) -> None:
+            super().__init__(d_in, d_out, bias, dtype=torch.float16)
+            assert not has_fp16_weights
+
+    def values(weights: Any, requires_grad: bool, has_fp16_weights: bool) -> Any:
+        assert not requires_grad and not has_fp16_weights
+        return torch.nn.Parameter(weights, requires_grad=False)
+
+    package = SimpleNamespace(Linear8bitLt=Narrow, Int8Params=values)
+    monkeypatch.setitem(sys.modules, "bitsandbytes", SimpleNamespace(nn=package))
+    monkeypatch.setitem(sys.modules, "bitsandbytes.nn", package)
+    module = language(tiny(), "int8").module
+    assert isinstance(module.lm_head, torch.nn.Linear) and not isinstance(module.lm_head, Narrow)
+    dense = [part for part in module.model.modules() if isinstance(part, torch.nn.Linear)]
+    assert len(dense) == 2 * 7 and all(isinstance(part, Narrow) for part in dense)
+    assert module(torch.zeros(1, 3, dtype=torch.long)).logits.shape == (1, 3, 1000)
+
+
+def test_without_the_package_of_8_bits_there_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("llm_perf_model.measuring.precisions.find_spec", lambda _: None)
     with pytest.raises(RequestError, match=r"^precision int8: needs the package bitsandbytes: pip install"):
-        language(tiny(), "int8")
+        precision_of("int8").check(Processor())
 
 
 def test_a_precision_of_products_lasts_as_long_as_it_is_wanted() -> None:

@@ -19,7 +19,8 @@ from .precisions import Precision
 from .trials import Prepared, Task, Trial
 
 ENGINES: Final = Path(__file__).with_name("engines.json")
-"""Backend -> place -> how attention runs, or the task -> the engine whose estimate stands for it."""
+"""Backend -> place -> how attention runs, or the task -> the engine whose estimate stands for it; and the tasks that it
+runs, where these are not all, with why."""
 
 _ANY_TOKEN: Final = 0
 _KEPT: Final = ("eos_token_id", "bos_token_id", "forced_eos_token_id", "forced_bos_token_id")
@@ -91,20 +92,32 @@ def engine_of(backend: Backend, device: Device, task: Task, attention: str = "fu
     """The engine whose estimate stands for a task.
 
     Raises:
-        RequestError: the backend does not run this task of a language model.
+        RequestError: the backend runs no language models.
     """
-    engines = _engines().get(backend.name)
-    if engines is None:
-        raise RequestError(f"backend {backend.name}: runs no language models; give {', '.join(_engines())}")
-    here = engines[place_of(device)]
-    if "fused" not in here and task != "forward":
-        raise RequestError(f"backend {backend.name}: runs passes without a cache alone: give --tasks forward")
-    return here["forward"] if task == "forward" else here[attention]
+    here = _told(backend)[place_of(device)]
+    return str(here["forward"] if task == "forward" else here[attention])
+
+
+def left_out(backend: Backend, task: Task) -> str | None:
+    """Why a backend does not run a task of a language model; None: it does.
+
+    Raises:
+        RequestError: the backend runs none of them.
+    """
+    told = _told(backend)
+    return str(told["why"]) if task not in told.get("tasks", (task,)) else None
+
+
+def _told(backend: Backend) -> Mapping[str, Any]:
+    engines = _engines()
+    if backend.name not in engines:
+        raise RequestError(f"backend {backend.name}: runs no language models; give {', '.join(engines)}")
+    return engines[backend.name]
 
 
 @cache
-def _engines() -> dict[str, Mapping[str, Mapping[str, str]]]:
-    table: dict[str, Mapping[str, Mapping[str, str]]] = json.loads(ENGINES.read_text(encoding="utf-8"))
+def _engines() -> dict[str, Mapping[str, Any]]:
+    table: dict[str, Mapping[str, Any]] = json.loads(ENGINES.read_text(encoding="utf-8"))
     return table
 
 
@@ -156,16 +169,10 @@ def tokens(model: ModelSpec, trial: Trial, device: Device) -> Any:
 
 
 def narrowed(module: Any, device: Device) -> None:
-    """Keep the weights of dense layers in 8 bits, those of the output apart.
+    """Keep the weights of dense layers in 8 bits, those of the output apart."""
+    from bitsandbytes.nn import Int8Params, Linear8bitLt
 
-    Raises:
-        RequestError: the package that computes with them is missing.
-    """
     torch = tensors()
-    try:
-        from bitsandbytes.nn import Int8Params, Linear8bitLt
-    except ImportError:
-        raise RequestError("precision int8: needs the package bitsandbytes: pip install bitsandbytes") from None
     head = module.get_output_embeddings()
     dense = [(name, part) for name, part in module.named_modules() if isinstance(part, torch.nn.Linear)]
     for name, part in dense:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
+from importlib.util import find_spec
 from typing import Any, Final
 
 from ..errors import RequestError
@@ -47,13 +48,15 @@ class Precision:
             torch.backends.cudnn.allow_tf32 = convolutions
 
     def check(self, device: Device) -> None:
-        """Refuse what a device does not compute in.
+        """Refuse what a device does not compute in, before anything is built.
 
         Raises:
-            RequestError: it does not.
+            RequestError: it does not, or a package for it is missing.
         """
         if self.products == "high" and not device.accelerates:
             raise RequestError(f"precision: the processor has no {self.word}; give fp32, bf16 or fp16")
+        if self.narrow and find_spec("bitsandbytes") is None:
+            raise RequestError(f"precision {self.word}: needs the package bitsandbytes: pip install bitsandbytes")
 
 
 PRECISIONS: Final[Mapping[str, Precision]] = {

@@ -29,6 +29,10 @@ class Room:
         """A line for each reason why trials were left out."""
         return tuple(f"skipped: {count} {why}" for why, count in self._skipped.items())
 
+    def skip(self, why: str) -> None:
+        """Count a trial that is left out."""
+        self._skipped[why] += 1
+
     def has(self, precision: str, engine: str, trial: Trial) -> bool:
         """Whether a trial is worth to be tried.
 
@@ -46,10 +50,10 @@ class Room:
         if float(need.weights_bytes) > self._device.total_bytes:
             raise self._too_large(precision, float(need.weights_bytes))
         if bool(estimate.extrapolated):
-            self._skipped[f"with more tokens than the positions of {self._model.name}"] += 1
+            self.skip(f"with more tokens than the positions of {self._model.name}")
             return False
         if float(need.peak_bytes) > self._device.total_bytes and not self._device.accelerates:
-            self._skipped[f"that take more than {self._size} by their estimate; --force tries them"] += 1
+            self.skip(f"that take more than {self._size} by their estimate; --force tries them")
             return False
         return True
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ from .backends import Backend, backend_named
 from .device import AUTO, Device, device_of
 from .environment import environment
 from .journal import Journal
-from .language import Language, engine_of, tasks_of_model
+from .language import Language, engine_of, left_out, tasks_of_model
 from .measured import Measured
 from .method import Method, Timing, timed
 from .outcomes import Failure, attempt
@@ -140,12 +141,11 @@ class _Run:
 
     def over(self, ways: Sequence[Way], trials: Sequence[Trial], force: bool) -> Measured:
         """All trials in all ways; those that the journal holds are not made again."""
-        for way in ways:
-            if isinstance(self.spec, ModelSpec):
-                engine_of(way.backend, self.device, trials[0].task)
-        places = [(way, trial) for way in ways for trial in trials]
-        new = [place for place in places if not self.journal.done(self._setting(place[0]).key(place[1]))]
         room = Room(self.spec, self.gpu, self.device)
+        places = [(way, trial) for way in ways for trial in trials if self._runs(way, trial, room)]
+        if not places:
+            raise RequestError(f"tasks: {room.notes[0]}; give other tasks or another backend")
+        new = [place for place in places if not self.journal.done(self._setting(place[0]).key(place[1]))]
         kept = [(way, trial) for way, trial in new if force or room.has(way.estimated, self._engine(way, trial), trial)]
         signs = tracked(kept, "measurements")
         for way, part in groupby(signs, key=lambda place: place[0]):
@@ -153,6 +153,13 @@ class _Run:
         asked = {self._setting(way).place(trial) for way, trial in places}
         rows = [row for row in self.journal.rows if place_of(row) in asked]
         return Measured(f"{self.spec.name} on {self.device.name}", tuple(rows), len(kept), room.notes)
+
+    def _runs(self, way: Way, trial: Trial, room: Room) -> bool:
+        """Whether a backend runs a task at all."""
+        why = left_out(way.backend, trial.task) if isinstance(self.spec, ModelSpec) else None
+        if why is not None:
+            room.skip(f"of {trial.task}, for {way.backend.name} {why}")
+        return why is None
 
     def _made(self, way: Way, trials: Iterable[Trial]) -> None:
         """The trials of one way, with one module."""
@@ -192,6 +199,11 @@ class _Run:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Without what frameworks warn of: it is nothing that one who measures can change."""
+    before = logging.root.manager.disable
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        yield
+        logging.disable(max(before, logging.WARNING))
+        try:
+            yield
+        finally:
+            logging.disable(before)
