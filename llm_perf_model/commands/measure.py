@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any
+from dataclasses import fields, replace
+from typing import Any, cast
 
 from ..errors import RequestError
-from ..report.document import FORMATS, Report
+from ..report.document import FORMATS, Format, Report
 from .base import file_of_flag, one_of, word
 
 
@@ -54,40 +54,35 @@ def measure(
         output: CSV file of records; what it holds is not measured again
         format: text, json, csv or markdown
     """
+    given = dict(locals())
+    form = cast("Format", one_of("format", given.pop("format"), FORMATS))
+    report = replace(_measured(given), format=form)
+    return report if output is None else replace(report, notes=(*report.notes, f"written: {output}"))
+
+
+def _measured(given: dict[str, Any]) -> Report:
+    """The report of a run with these flags."""
     from ..measuring.method import Method
     from ..measuring.run import measure as run
 
-    form = one_of("format", format, FORMATS)
-    path = None if output is None else file_of_flag("output", output)
-    limits = Method.of(
-        warmup=warmup, repeats_least=repeats_least, repeats_most=repeats_most, spread=spread, budget_s=budget_s
-    )
-    if model is None:
+    path = given["output"]
+    given["output"] = None if path is None else file_of_flag("output", path)
+    method = Method.of(**{field.name: given.pop(field.name) for field in fields(Method)})
+    if given["model"] is None:
         raise RequestError("model: is missing; give a name, an alias or a path to a JSON file")
+    texts = {flag: word(flag, given.pop(flag)) for flag in ("model", "device", "gpu")}
+    lists = {flag: _words(flag, given.pop(flag)) for flag in ("precision", "backend", "tasks")}
+    asked: dict[str, Any] = texts | lists | given
     try:
-        found = run(
-            str(word("model", model)),
-            device=str(word("device", device)),
-            precision=_words("precision", precision),
-            backend=_words("backend", backend),
-            tasks=None if tasks is None else _words("tasks", tasks),
-            batch_size=batch_size,
-            input_len=input_len,
-            output_len=output_len,
-            num_beams=num_beams,
-            gpu=word("gpu", gpu),
-            output=path,
-            force=bool(force),
-            method=limits,
-        )
+        return run(**asked, method=method).report()
     except KeyboardInterrupt:
         kept = "nothing is kept without --output" if path is None else f"{path} is whole, and the same command goes on"
         raise RequestError(f"interrupted: {kept}") from None
-    report = replace(found.report(), format=form)
-    return report if path is None else replace(report, notes=(*report.notes, f"written: {path}"))
 
 
-def _words(flag: str, value: Any) -> list[str]:
+def _words(flag: str, value: Any) -> list[str] | None:
     """The words of a flag, which a command line may have taken for a list."""
+    if value is None:
+        return None
     items = value if isinstance(value, list | tuple) else str(word(flag, value)).split(",")
     return [str(item).strip() for item in items]

@@ -12,7 +12,7 @@ from typing import Any, Final
 from ..errors import RequestError
 from ..specs.model import ModelSpec
 from .backends import Backend, place_of, prepared
-from .configs import config_of
+from .configs import config_of, families
 from .device import Device
 from .packages import missing, tensors
 from .precisions import Precision
@@ -121,17 +121,25 @@ def built(model: ModelSpec, target: Any, dtype: Any) -> Any:
     except ImportError:
         raise missing("transformers") from None
     config = AutoConfig.for_model(**fields)
-    config.tie_word_embeddings = model.tied_embeddings
     kind = AutoModelForSeq2SeqLM if model.encoder else AutoModelForCausalLM if model.causal else AutoModel
-    rest = {"add_pooling_layer": False} if not model.causal and model.head == "none" else {}
+    rest = families()[fields["model_type"]].get("headless", {}) if model.head == "none" else {}
     with torch.device(target):
         module = kind.from_config(config, dtype=dtype, **rest).eval().requires_grad_(False)
     if model.causal:
+        _untie(module, model.tied_embeddings)
         told = module.generation_config
         for name in _KEPT:
             setattr(told, name, None)
         told.pad_token_id = told.decoder_start_token_id = _ANY_TOKEN
     return module
+
+
+def _untie(module: Any, tied: bool) -> None:
+    """Give the output weights of their own, where a family shares those of its token table whatever its config says."""
+    torch = tensors()
+    head = module.get_output_embeddings()
+    if not tied and head.weight is module.get_input_embeddings().weight:
+        head.weight = torch.nn.Parameter(head.weight.clone(), requires_grad=False)
 
 
 def weights_of(module: Any) -> int:

@@ -113,7 +113,7 @@ def _spent(before_j: float | None, after_j: float | None, duration_s: float) -> 
 
 
 def _enough(times: Sequence[float], method: Method) -> bool:
-    if len(times) < max(method.repeats_least, 1):
+    if len(times) < max(min(method.repeats_least, method.repeats_most), 1):
         return False
     return len(times) >= method.repeats_most or spread_of(times) <= method.spread
 

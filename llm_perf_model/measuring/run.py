@@ -46,7 +46,9 @@ def measure(
     force: bool = False,
     method: Method | None = None,
 ) -> Measured:
-    """Times, memory and energy of a model on this machine, with random weights, as records.
+    """Times, memory and energy of a model on this machine, as records.
+
+    The model has random weights; nothing is loaded.
 
     Args:
         model: name, alias or path of a model or a network, or a spec, as `estimate` takes them.
