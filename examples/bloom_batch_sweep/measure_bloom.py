@@ -44,7 +44,7 @@ def main() -> None:
         rows = {int(row["batch"]): row for row in measured.records if row["metric"] == "total_ms"}
         some = next(iter(rows.values()))
         gpu = told.gpu or (some["device"] if some["device"] in lpm.gpus() else STAND_IN)
-        print(f"{measured.title}, {precision}; estimates are of {gpu}")
+        print(f"{measured.title}, {precision}\nestimates are those of {gpu}")
         print(f"{'batch':>9} {'measured tok/s':>15} {'ours tok/s':>11} {'error':>7} {'memory':>11}")
         for batch_size in batches:
             setting = {"gpu": gpu, "engine": some["engine"], "precision": precision, "batch_size": batch_size}
