@@ -14,6 +14,7 @@ from llm_perf_model.errors import RequestError
 from llm_perf_model.measuring.configs import config_of
 from llm_perf_model.specs.attention import GroupedQueryAttention
 from llm_perf_model.specs.catalog import load, names
+from llm_perf_model.specs.engine import EngineSpec
 from llm_perf_model.specs.ffn import GatedFfn
 from llm_perf_model.specs.model import LayerGroup, ModelSpec
 from llm_perf_model.validation.records import Record, read
@@ -199,18 +200,21 @@ def test_the_command_measures_and_validate_reads(tmp_path: Path, capsys: pytest.
     assert all(each.value and each.value > 0 for each in records)
     longest = {each.batch: each.value for each in records if each.metric == "total_ms"}
     assert longest.keys() == {1, 2}
-    assert lpm.validate([str(out)]).data["scored"] == 0  # no file of the catalogue is called tiny
+    assert {each.model for each in records} == {str(model)}
+    assert lpm.validate([str(out)]).data["scored"] == 6  # a path stands where a name of the catalogue could
 
 
-def test_records_of_a_model_of_the_catalogue_are_scored(tmp_path: Path) -> None:
-    out = tmp_path / "r.csv"
-    lpm.measure(
-        "aicrossim-clm-60m",
-        device="cpu",
-        gpu="ryzen-9-5950x",
-        input_len=8,
-        tasks="prefill",
-        output=str(out),
-        method=BRIEF,
+def test_measured_records_calibrate_an_engine(tmp_path: Path) -> None:
+    pytest.importorskip("scipy")
+    from llm_perf_model.importers.written import text_of
+
+    model, out = tmp_path / "tiny.json", str(tmp_path / "r.csv")
+    model.write_text(text_of(tiny()))
+    grid: dict[str, Any] = {"batch_size": [1, 2, 4], "input_len": [16, 64], "output_len": 4}
+    lpm.measure(str(model), device="cpu", gpu="ryzen-9-5950x", output=out, method=BRIEF, **grid)
+    engine = str(tmp_path / "here.json")
+    assert (
+        cli.main(["calibrate", "--records", out, "--engine", "pytorch-cpu", "--name", "here", "--output", engine]) == 0
     )
-    assert lpm.validate([str(out)]).data["scored"] == 1
+    (after,) = lpm.validate([out], engine=engine).data["errors"]["source"]
+    assert after["n"] == 18 == load(EngineSpec, engine).fits[0].rows  # how well it fits, a busy machine does not tell

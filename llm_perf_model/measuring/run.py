@@ -12,6 +12,7 @@ from typing import Any
 from ..api import answer
 from ..errors import RequestError
 from ..report.progress import tracked
+from ..specs.catalog import is_path
 from ..specs.model import ModelSpec
 from ..specs.network import NetworkSpec
 from ..specs.request import Request
@@ -79,7 +80,8 @@ def measure(
     here = device_of(device)
     for way in ways:
         way.check(here)
-    run = _Run(spec, here, *gpu_of(here, gpu), Journal(output, environment(here), key_of), method or Method())
+    called = model if isinstance(model, str) and is_path(model) else spec.name
+    run = _Run(spec, called, here, *gpu_of(here, gpu), Journal(output, environment(here), key_of), method or Method())
     return run.over(ways, trials, force)
 
 
@@ -128,6 +130,8 @@ class _Run:
     """A model on a device while it is measured."""
 
     spec: ModelSpec | NetworkSpec
+    called: str
+    """What records call the model: its name, or the path of its file."""
     device: Device
     gpu: str
     recorded: str
@@ -182,7 +186,7 @@ class _Run:
         return engine_of(way.backend, self.device, trial.task)
 
     def _setting(self, way: Way) -> Setting:
-        return Setting(self.spec.name, self.recorded, way.precision.word, way.backend.name)
+        return Setting(self.called, self.recorded, way.precision.word, way.backend.name)
 
 
 @contextmanager
