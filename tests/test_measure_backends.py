@@ -84,8 +84,12 @@ def test_what_does_not_go_together_is_refused_before_anything_is_built(
 def test_a_missing_package_is_named_with_the_command_that_gets_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "find_spec", lambda _: None)
     for name, device, wanted in (
-        ("tensorrt", CARD, "backend tensorrt: needs the package torch_tensorrt: pip install torch-tensorrt"),
-        ("onnxruntime", PROCESSOR, "backend onnxruntime: needs the package onnxruntime: pip install onnxruntime"),
+        ("tensorrt", CARD, "backend tensorrt: needs torch_tensorrt, not installed here: pip install torch-tensorrt"),
+        (
+            "onnxruntime",
+            PROCESSOR,
+            "backend onnxruntime: needs onnxruntime and onnx, not installed here: pip install onnxruntime onnx",
+        ),
     ):
         with pytest.raises(RequestError) as refused:
             backend_named(name).check("float32", device)
