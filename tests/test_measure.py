@@ -176,6 +176,13 @@ def test_a_processor_skips_what_a_card_tries() -> None:
         assert len(room.notes) == (not accelerates)
 
 
+def test_a_number_format_that_the_device_file_lacks_is_no_reason_to_fill_the_memory() -> None:
+    """The file of the processor computes in 32 bits alone; another tells what 16 bits take."""
+    room = Room(spec("llama-3.2-1b"), "ryzen-9-5950x", SmallDevice(2**34, accelerates=False))
+    assert room.has("bf16", "pytorch-cpu", Trial("prefill", 1, 16, 1))
+    assert not room.has("bf16", "pytorch-cpu", Trial("prefill", 4096, 8192, 1))
+
+
 def test_positions_beyond_the_model_are_skipped() -> None:
     room = Room(spec("gpt2-small"), "a100-sxm-80gb", SmallDevice(2**40, accelerates=True))
     assert not room.has("fp32", "hf-eager", Trial("prefill", 1, 2000, 1))

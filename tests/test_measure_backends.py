@@ -20,7 +20,14 @@ from llm_perf_model.specs.catalog import load
 from .fake_device import FakeDevice
 from .test_networks import conv, layers_of, linear, network
 
-CARD, PROCESSOR = FakeDevice(), Processor()
+
+class FakeProcessor(FakeDevice):
+    @property
+    def accelerates(self) -> bool:
+        return False
+
+
+CARD, PROCESSOR = FakeDevice(), FakeProcessor()
 NET = network(
     layers_of(
         conv(8, 3, padding=1, norm=True, activation="relu"),
@@ -84,8 +91,12 @@ def test_what_does_not_go_together_is_refused_before_anything_is_built(
 def test_a_missing_package_is_named_with_the_command_that_gets_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "find_spec", lambda _: None)
     for name, device, wanted in (
-        ("tensorrt", CARD, "backend tensorrt: needs the package torch_tensorrt: pip install torch-tensorrt"),
-        ("onnxruntime", PROCESSOR, "backend onnxruntime: needs the package onnxruntime: pip install onnxruntime"),
+        ("tensorrt", CARD, "backend tensorrt: needs torch_tensorrt, not installed here: pip install torch-tensorrt"),
+        (
+            "onnxruntime",
+            PROCESSOR,
+            "backend onnxruntime: needs onnxruntime and onnx, not installed here: pip install onnxruntime onnx",
+        ),
     ):
         with pytest.raises(RequestError) as refused:
             backend_named(name).check("float32", device)
@@ -127,7 +138,7 @@ def run(torch: Any) -> Callable[..., tuple[Any, Any]]:
         narrow = getattr(torch, dtype)
         net = built(NET, "cpu", backend.weights_of(narrow))
         given = samples(NET, 2, "cpu", narrow)
-        made = prepared(backend, net, (given,), narrow, Processor(torch.device("cpu")))()
+        made = prepared(backend, net, (given,), narrow, Processor())()
         with torch.inference_mode():
             return (torch.from_numpy(made[0].numpy()) if isinstance(made, list) else made), net.float()(given.float())
 
@@ -166,7 +177,7 @@ def test_an_exported_file_is_gone_when_the_session_runs(
 
 def test_no_gradient_is_kept(torch: Any) -> None:
     net = torch.nn.Linear(3, 2)
-    made = prepared(backend_named("eager"), net, (torch.ones(1, 3),), torch.float32, Processor(torch.device("cpu")))()
+    made = prepared(backend_named("eager"), net, (torch.ones(1, 3),), torch.float32, Processor())()
     assert made.is_inference() and not made.requires_grad
 
 
@@ -241,7 +252,7 @@ def test_a_torch_that_no_longer_quantises(torch: Any, monkeypatch: pytest.Monkey
     with pytest.raises(RequestError) as refused:
         prepared(
             backend_named("cpu-int8"), torch.nn.Linear(3, 2), (torch.ones(1, 3),), torch.float32,
-            Processor(torch.device("cpu")),
+            Processor(),
         )  # fmt: skip
     assert str(refused.value) == "backend cpu-int8: the installed torch has no torch.ao.quantization any more"
 
@@ -252,7 +263,7 @@ def test_shapes_do_not_slow_each_other_down(torch: Any, monkeypatch: pytest.Monk
     monkeypatch.setattr(torch.compiler, "reset", lambda: told.append("reset"))
     monkeypatch.setattr(torch, "compile", lambda net, **options: told.append(options) or net)
     net = torch.nn.Linear(3, 2)
-    prepared(backend_named("compile"), net, (torch.ones(1, 3),), torch.float32, Processor(torch.device("cpu")))
+    prepared(backend_named("compile"), net, (torch.ones(1, 3),), torch.float32, Processor())
     assert told == ["reset", {"dynamic": False}]
 
 

@@ -101,19 +101,15 @@ def line(network: str, label: str, asked: dict[str, Any], told: argparse.Namespa
 
 
 def estimate_ms(network: str, row: Any, precision: str, asked: dict[str, Any], gpu: str | None) -> float | None:
-    """The estimate for a record; None where no engine is of its backend."""
+    """The estimate for a record; None where no engine is of its backend, or the device does not compute so."""
     if row["engine"] not in lpm.engines():
         return None
     rest = {name: value for name, value in asked.items() if name not in {"tasks", "batch_size"}}
-    e = lpm.estimate(
-        network,
-        gpu=gpu or (row["device"] if row["device"] in lpm.gpus() else STAND_IN),
-        engine=row["engine"],
-        precision=precision,
-        batch_size=int(row["batch"]),
-        **rest,
-    )
-    return 1e3 * float(e.total_s)
+    rest |= {"gpu": gpu or (row["device"] if row["device"] in lpm.gpus() else STAND_IN), "engine": row["engine"]}
+    try:
+        return 1e3 * float(lpm.estimate(network, precision=precision, batch_size=int(row["batch"]), **rest).total_s)
+    except lpm.InfeasibleError:
+        return None
 
 
 if __name__ == "__main__":

@@ -37,10 +37,8 @@ class Backend:
     """Of inputs, as PyTorch calls them."""
     weights: str | None = None
     """Dtype of weights; None: that of the inputs."""
-    package: str | None = None
-    """Package that it needs beside PyTorch."""
-    install: str | None = None
-    """What a package index calls that package; None: the same."""
+    packages: Sequence[str] = ()
+    """Those that it needs beside PyTorch, as they are imported."""
     counted: bool = True
     """Whether PyTorch counts its memory."""
     recorded: str | None = None
@@ -57,10 +55,10 @@ class Backend:
             raise RequestError(f"backend {self.name}: runs on a {' or a '.join(self.places)}, not on the {place}")
         if word not in self.dtypes:
             raise RequestError(f"backend {self.name}: takes {' or '.join(self.dtypes)}, not {word}")
-        if self.package and find_spec(self.package) is None:
-            raise RequestError(
-                f"backend {self.name}: needs the package {self.package}: pip install {self.install or self.package}"
-            )
+        missing = [package for package in self.packages if find_spec(package) is None]
+        if missing:
+            command = f"pip install {' '.join(missing).replace('_', '-')}"
+            raise RequestError(f"backend {self.name}: needs {' and '.join(missing)}, not installed here: {command}")
 
     def weights_of(self, dtype: Any) -> Any:
         """The dtype in which a module is built whose inputs have a dtype."""

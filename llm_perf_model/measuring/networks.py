@@ -10,6 +10,9 @@ from ..specs.network import NetworkSpec
 from .torch_layers import write_layers
 from .written import Writer
 
+SETTLED_BY = 4
+"""Samples from which batch norms take what they subtract and divide by."""
+
 
 def built(network: NetworkSpec, device: Any = "cpu", dtype: Any = None, input_shape: Shape | None = None) -> Any:
     """A `torch.nn.Module` of the layers of a network, with random weights, ready for inference.
@@ -34,6 +37,7 @@ def built(network: NetworkSpec, device: Any = "cpu", dtype: Any = None, input_sh
         _check_shapes(network.name, _written(network, shape), torch.empty(1, *shape))
     with torch.device(device):
         module = _written(network, shape)
+        _settle_norms(module, torch.randn(SETTLED_BY, *shape))
     return module.to(dtype or torch.float32).eval()
 
 
@@ -52,6 +56,21 @@ def parameters(module: Any) -> int:
 def _written(network: NetworkSpec, shape: Shape) -> Any:
     to = Writer()
     return to.module(write_layers(to, network.layers, to.given, shape))
+
+
+def _settle_norms(module: Any, given: Any) -> None:
+    """Let batch norms take means and variances from a pass, as training does.
+
+    Without it values halve from layer to layer, and processors are slow where they come near zero.
+    """
+    import torch
+
+    norms = [part for part in module.modules() if isinstance(part, torch.nn.modules.batchnorm._BatchNorm)]
+    for norm in norms:
+        norm.momentum = 1.0  # the statistics of this pass alone
+    if norms:
+        with torch.no_grad():
+            module.train()(given)
 
 
 def _check_shapes(name: str, module: Any, given: Any) -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
+from typing import Any
 
 from ..api import answer
 from ..errors import InfeasibleError, RequestError, UnknownNameError
+from ..estimate import Estimate
 from ..specs.catalog import load, names
 from ..specs.gpu import GpuSpec
 from ..specs.model import ModelSpec
@@ -41,12 +44,10 @@ class Room:
         Raises:
             RequestError: the weights alone are larger than the memory.
         """
-        asked = {"model": self._model, "gpu": self._gpu, "engine": engine, "precision": precision, **trial.asked}
-        try:
-            estimate = answer(Request.of(asked))
-            need = estimate.memory
-        except InfeasibleError:
+        estimate = self._estimate({"model": self._model, "engine": engine, "precision": precision, **trial.asked})
+        if estimate is None:
             return True
+        need = estimate.memory
         if float(need.weights_bytes) > self._device.total_bytes:
             raise self._too_large(precision, float(need.weights_bytes))
         if bool(estimate.extrapolated):
@@ -56,6 +57,17 @@ class Room:
             self.skip(f"that take more than {self._size} by their estimate; --force tries them")
             return False
         return True
+
+    def _estimate(self, asked: Mapping[str, Any]) -> Estimate | None:
+        """By the device file, or by the first that computes in the precision: what is allocated is the same."""
+        for gpu in (self._gpu, *names(GpuSpec)):
+            try:
+                estimate = answer(Request.of({**asked, "gpu": gpu}))
+                float(estimate.memory.peak_bytes)
+            except InfeasibleError:
+                continue
+            return estimate
+        return None
 
     def _too_large(self, precision: str, weights_bytes: float) -> RequestError:
         return RequestError(
