@@ -44,6 +44,8 @@ if _TYPE_CHECKING:
     from .importers.foreign import import_file
     from .importers.huggingface.loading import import_hf
     from .importers.onnx import import_onnx
+    from .measuring.limits import measure_device
+    from .measuring.operator_run import measure_ops
     from .planning.answer import Plan, plan
     from .sweeping.cells import Cells
     from .sweeping.grid import Sweep
@@ -56,6 +58,8 @@ _LATER = {
     "import_file": "importers.foreign",
     "import_hf": "importers.huggingface.loading",
     "import_onnx": "importers.onnx",
+    "measure_device": "measuring.limits",
+    "measure_ops": "measuring.operator_run",
     "Plan": "planning.answer",
     "plan": "planning.answer",
     "Cells": "sweeping.cells",
@@ -102,6 +106,8 @@ __all__ = [
     "import_onnx",
     "kernels",
     "links",
+    "measure_device",
+    "measure_ops",
     "memory",
     "models",
     "networks",

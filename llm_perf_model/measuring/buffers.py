@@ -22,7 +22,7 @@ _BLOCK_VALUES: Final = 2**22
 class Buffers:
     """One stretch of memory of random values, handed out in turn.
 
-    Operands that are handed out again have left a cache of `cache_bytes` since: twice as much was handed out in between.
+    Operands that are handed out again have left a cache of `cache_bytes`: twice as much was handed out since.
 
     Args:
         target: the `torch.device` to place it on.

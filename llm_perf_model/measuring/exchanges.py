@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -37,13 +38,16 @@ def exchange_times(operators: Sequence[Operator], device: Device, method: Method
         command = [sys.executable, "-m", __spec__.name, json.dumps(task)]
         started: list[subprocess.Popen[str]] = []
         try:
-            for rank in range(ranks):
-                started.append(subprocess.Popen([*command, str(rank)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True))
+            started += (_started([*command, str(rank)]) for rank in range(ranks))
             yield from _answers(started[0], len(operators))
         finally:
             for process in started:
                 process.kill()
                 process.communicate()
+
+
+def _started(command: Sequence[str]) -> subprocess.Popen[str]:
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
 
 
 def _answers(first: subprocess.Popen[str], count: int) -> Iterator[Timing | Failure]:
@@ -90,8 +94,8 @@ def _rank(task: dict[str, Any], rank: int) -> Iterator[Timing]:
     clock, method = SharedClock(device, distributed), Method(**task["method"])
     for size_bytes in task["bytes"]:
         values = max(size_bytes // DTYPES[task["dtype"]], 1)
-        tensor = torch.zeros(values, dtype=dtype_of(task["dtype"]), device=device.target)
-        yield timed(lambda exchanged=tensor: distributed.all_reduce(exchanged), clock, method)
+        exchanged = torch.zeros(values, dtype=dtype_of(task["dtype"]), device=device.target)
+        yield timed(partial(distributed.all_reduce, exchanged), clock, method)
     distributed.destroy_process_group()
 
 

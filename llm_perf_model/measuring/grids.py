@@ -60,7 +60,9 @@ class Grid:
         Raises:
             RequestError: a value is no whole number above 0, or a range is none.
         """
-        return cls(**{name: whole_numbers(name, GRID[name] if given.get(name) is None else given[name]) for name in GRID})
+        return cls(
+            **{name: whole_numbers(name, GRID[name] if given.get(name) is None else given[name]) for name in GRID}
+        )
 
 
 GRID: Final[Mapping[str, str]] = {

@@ -149,7 +149,9 @@ def precise(dtype: str, device: Device) -> Iterator[None]:
         yield
         return
     backends = getattr(tensors().backends, device.target.type, None)
-    parts = [part for part in (getattr(backends, "matmul", None), getattr(tensors().backends.cudnn, "conv", None)) if part]
+    parts = [
+        part for part in (getattr(backends, "matmul", None), getattr(tensors().backends.cudnn, "conv", None)) if part
+    ]
     before = [part.fp32_precision for part in parts]
     try:
         for part in parts:
