@@ -17,10 +17,12 @@ MOST_SETS: Final = 8192
 """Sets of operands that are kept; more of them take longer to make than to use."""
 
 _BLOCK_VALUES: Final = 2**22
+_SCATTER: Final = 12.9898
+"""A step that brings sines of neighbours far apart."""
 
 
 class Buffers:
-    """One stretch of memory of random values, handed out in turn.
+    """One stretch of memory without zeros, handed out in turn.
 
     Operands that are handed out again have left a cache of `cache_bytes`: twice as much was handed out since.
 
@@ -51,7 +53,7 @@ class Buffers:
         values = max(values, 2 * self.cache_bytes // self._dtype.itemsize)
         if self._values is None or len(self._values) < values:
             self._values, self._next = None, 0
-            self._values = _random(self._target, self._dtype, values)
+            self._values = _filled(self._target, self._dtype, values)
 
     def _take(self, shapes: Sequence[Shape]) -> Iterator[Any]:
         for shape in shapes:
@@ -65,15 +67,13 @@ def _padded(shape: Shape) -> int:
     return -(-prod(shape) // ALIGNED_VALUES) * ALIGNED_VALUES
 
 
-def _random(target: Any, dtype: Any, values: int) -> Any:
-    """So many values between -1 and 1 (whole numbers of a few bits), made from a block that repeats."""
+def _filled(target: Any, dtype: Any, values: int) -> Any:
+    """So many values between -1 and 1, or whole numbers from -8 to 7, without order: a block of them that repeats."""
     torch = tensors()
-    generator = torch.Generator().manual_seed(0)
     count = min(values, _BLOCK_VALUES)
-    if dtype.is_floating_point:
-        block = (2.0 * torch.rand(count, generator=generator) - 1.0).to(dtype)
-    else:
-        block = torch.randint(-8, 8, (count,), generator=generator, dtype=dtype)
+    numbers = torch.arange(count, dtype=torch.float64)
+    scattered = torch.sin(_SCATTER * numbers) if dtype.is_floating_point else torch.floor(_SCATTER * numbers) % 16 - 8
+    block = scattered.to(dtype)
     held = torch.empty(values, dtype=dtype, device=target)
     for first in range(0, values, count):
         part = held[first : first + count]

@@ -20,7 +20,7 @@ from .device import Device
 from .facts import Facts, facts_of
 from .grids import DTYPES, Operator
 from .limit_tables import report
-from .operator_run import Task, words
+from .operator_run import Task, types_of
 from .operator_tables import bytes_per_s, flops_per_s
 
 SIDES: Final = {False: (1024, 2048, 4096), True: (2048, 4096, 8192)}
@@ -28,6 +28,9 @@ SIDES: Final = {False: (1024, 2048, 4096), True: (2048, 4096, 8192)}
 
 COPIED_BYTES: Final = 2**28
 """Size of a tensor that is copied, where memory is large enough."""
+
+TYPES: Final = {False: ("fp32", "bf16", "fp16", "int8"), True: tuple(DTYPES)}
+"""Types whose peaks are measured, of a processor and of a card."""
 
 BUDGET_S: Final = 3.0
 _RECORDS: Final = "products, copies and starts, timed on this machine"
@@ -82,7 +85,7 @@ def drafted(device: str, dtypes: Any, like: str | None, name: str | None, budget
     found = task.device
     if given is not None and (given.kind == "cpu") is found.accelerates:
         raise RequestError(f"like: {given.name} is a {given.kind}, and {found.name} is none; name another device")
-    types = words("dtypes", dtypes, tuple(DTYPES), [dtype for dtype in DTYPES if found.accelerates or dtype != "tf32"])
+    types = types_of(dtypes, found, TYPES)
     limits = limits_of(list(replace(task, operators=_operators(found, types)).records()))
     facts, stated = facts_of(found), stated_of(found)
     draft = Draft(found, facts, limits, given or stated or nearest(found, limits), stated, name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from itertools import groupby
 from typing import Any, Final
 
@@ -12,6 +13,7 @@ from ..report.document import Report
 from ..report.progress import tracked
 from ..specs.catalog import is_path, load
 from ..specs.gpu import GpuSpec
+from ..specs.quantities import shortened
 from ..validation.records import Record
 from .device import Device, device_of
 from .environment import environment
@@ -33,7 +35,7 @@ OPERATOR_COLUMNS: Final = (
 )  # fmt: skip
 """Columns of a file of timed operators."""
 
-SOURCE: Final = "measure_ops"
+SOURCE: Final = "llm-perf-model operators"
 COLD: Final = "median; operands in turn from twice as much memory as the last cache holds"
 WARM: Final = "median; the same operands again and again"
 BUDGET_S: Final = 1.0
@@ -104,7 +106,7 @@ class Task:
             raise RequestError(f"budget_s: is {budget_s!r}; give seconds above 0")
         families, grid = words("ops", ops, tuple(FAMILIES)), Grid.of(sizes)
         found = device_of(device)
-        types = words("dtypes", dtypes, tuple(DTYPES), _usual(found))
+        types = types_of(dtypes, found, USUAL)
         file = _file(gpu, found)
         listed, notes = _feasible(operators(families, types, grid), found, stated=sizes.get("ranks") is not None)
         return cls(found, gpu or file or found.name, file, listed, warm, Method(budget_s=float(budget_s)), notes)
@@ -177,13 +179,26 @@ def words(flag: str, given: Any, known: Sequence[str], usual: Sequence[str] | No
     found = tuple(dict.fromkeys(str(item).strip() for item in items))
     wrong = next((word for word in found if word not in known), None)
     if wrong is not None or not found:
-        raise RequestError(f"{flag}: is {wrong or 'empty'}; known: {', '.join(known)}")
+        near = get_close_matches(wrong or "", known, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise RequestError(f"{flag}: is {shortened(wrong or '')}; known: {', '.join(known)}{hint}")
     return found
 
 
-def _usual(device: Device) -> tuple[str, ...]:
-    """Types that devices of its kind multiply."""
-    return ("fp32", "tf32", "bf16", "fp16") if device.accelerates else ("fp32", "bf16")
+USUAL: Final = {False: ("fp32", "bf16"), True: ("fp32", "tf32", "bf16", "fp16")}
+"""Types that a processor and a card are asked for."""
+
+
+def types_of(given: Any, device: Device, usual: Mapping[bool, Sequence[str]]) -> tuple[str, ...]:
+    """The types of a flag; the usual ones of a processor or of a card where none are given.
+
+    Raises:
+        RequestError: a word is no type, or the device has no unit for it.
+    """
+    types = words("dtypes", given, tuple(DTYPES), usual[device.accelerates])
+    if "tf32" in types and not device.accelerates:
+        raise RequestError("dtypes: the processor has no tf32; give fp32, bf16, fp16 or int8")
+    return types
 
 
 def _file(gpu: str | None, device: Device) -> str | None:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import cycle
 from math import ceil
 from typing import Any, Final
 
-from ..errors import RequestError
 from .buffers import Buffers, Shape
 from .device import Device, Processor
 from .grids import Operator
 from .method import Method, Timing, timed
 from .outcomes import Failure, attempt
 from .packages import tensors
+from .precisions import PRECISIONS
 
 LEAST_S: Final = 2e-4
 """Time that calls are repeated to fill before a clock is read."""
@@ -66,7 +65,7 @@ class Bench:
 
     def _time(self, operator: Operator) -> Timed:
         kernel, buffers = kernel_of(operator), self._buffers_of(operator.dtype)
-        with precise(operator.dtype, self.device), tensors().inference_mode():
+        with PRECISIONS[operator.dtype].products_of(), tensors().inference_mode():
             sets = buffers.sets(kernel.shapes)
             first_s = min(self.device.timed(lambda: kernel.run(*sets[0])) for _ in range(3))
             calls = max(1, min(MOST_CALLS, ceil(LEAST_S / max(first_s, _TINY_S))))
@@ -140,36 +139,9 @@ def recorded_by(device: Device, run: Callable[[], object]) -> Callable[[], objec
     return replay
 
 
-@contextmanager
-def precise(dtype: str, device: Device) -> Iterator[None]:
-    """Products of 32-bit values on the unit that a type names: rounded ones (tf32) or exact ones."""
-    if not device.accelerates:
-        if dtype == "tf32":
-            raise RequestError(f"dtypes: {device.name} has no unit for tf32; leave it out")
-        yield
-        return
-    backends = getattr(tensors().backends, device.target.type, None)
-    parts = [
-        part for part in (getattr(backends, "matmul", None), getattr(tensors().backends.cudnn, "conv", None)) if part
-    ]
-    before = [part.fp32_precision for part in parts]
-    try:
-        for part in parts:
-            part.fp32_precision = "tf32" if dtype == "tf32" else "ieee"
-        yield
-    finally:
-        for part, precision in zip(parts, before, strict=True):
-            part.fp32_precision = precision
-
-
 def dtype_of(word: str) -> Any:
     """The type of torch that a word of `DTYPES` names."""
-    return getattr(tensors(), _TYPES[word])
-
-
-_TYPES: Final[Mapping[str, str]] = {
-    "fp32": "float32", "tf32": "float32", "bf16": "bfloat16", "fp16": "float16", "int8": "int8",
-}  # fmt: skip
+    return tensors().int8 if word == "int8" else PRECISIONS[word].dtype
 
 
 def kernel_of(operator: Operator) -> Kernel:
