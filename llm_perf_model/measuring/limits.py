@@ -26,8 +26,11 @@ from .operator_tables import bytes_per_s, flops_per_s
 SIDES: Final = {False: (1024, 2048, 4096), True: (2048, 4096, 8192)}
 """Rows, columns and depth of the products that are timed, on a processor and on a card."""
 
-COPIED_BYTES: Final = 2**28
-"""Size of a tensor that is copied, where memory is large enough."""
+STREAMED_BYTES: Final = (2**24, 2**26, 2**28)
+"""Sizes of tensors that are read and copied, where memory is large enough."""
+
+REPEATS_LEAST: Final = 15
+"""Repeats of which a quarter is counted."""
 
 TYPES: Final = {False: ("fp32", "bf16", "fp16", "int8"), True: tuple(DTYPES)}
 """Types whose peaks are measured, of a processor and of a card."""
@@ -86,7 +89,8 @@ def drafted(device: str, dtypes: Any, like: str | None, name: str | None, budget
     if given is not None and (given.kind == "cpu") is found.accelerates:
         raise RequestError(f"like: {given.name} is a {given.kind}, and {found.name} is none; name another device")
     types = types_of(dtypes, found, TYPES)
-    limits = limits_of(list(replace(task, operators=_operators(found, types)).records()))
+    method = replace(task.method, repeats_least=REPEATS_LEAST)
+    limits = limits_of(list(replace(task, operators=_operators(found, types), method=method).records()))
     facts, stated = facts_of(found), stated_of(found)
     draft = Draft(found, facts, limits, given or stated or nearest(found, limits), stated, name)
     spec = draft.spec()
@@ -98,11 +102,14 @@ def _operators(device: Device, dtypes: Sequence[str]) -> tuple[Operator, ...]:
     """Large products of each type, reads and copies of much memory, and starts."""
     sides = SIDES[device.accelerates]
     products = [Operator("gemm", dtype, {"m": side, "n": side, "k": side}) for dtype in dtypes for side in sides]
-    values = min(COPIED_BYTES, device.total_bytes // 64) // DTYPES["fp32"]
-    side = math.isqrt(values)
-    products.append(Operator("gemm", "fp32", {"m": 1, "n": side, "k": side}))
-    passes = {"elementwise/copy": values, "elementwise/triad": values, "elementwise/launch": 1, "dispatch": 1}
-    return (*products, *(Operator(name, "fp32", {"m": 1, "n": count}) for name, count in passes.items()))
+    streams: list[Operator] = []
+    for size_bytes in STREAMED_BYTES:
+        values = min(size_bytes, device.total_bytes // 64) // DTYPES["fp32"]
+        side = math.isqrt(values)
+        streams.append(Operator("gemm", "fp32", {"m": 1, "n": side, "k": side}))
+        streams += [Operator(name, "fp32", {"m": 1, "n": values}) for name in sorted(_COPIES)]
+    starts = [Operator(name, "fp32", {"m": 1, "n": 1}) for name in ("elementwise/launch", "dispatch")]
+    return (*products, *streams, *starts)
 
 
 def limits_of(records: Sequence[Record]) -> Limits:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import cycle
@@ -86,15 +87,20 @@ class Bench:
             self._buffers[dtype] = Buffers(self.device.target, dtype_of(dtype), cache_bytes)
         return self._buffers[dtype]
 
+    def _kept(self, result: Any, most: int) -> deque[Any]:
+        """Room for results, so that each has memory of its own until the cache has forgotten it."""
+        return deque(maxlen=max(1, min(most, 2 * self.cache_bytes // max(result.nbytes, 1))))
+
     def _repeated(
         self, operator: Operator, kernel: Kernel, sets: Sequence[tuple[Any, ...]], calls: int
     ) -> tuple[Callable[[], object], bool]:
         """So many calls on one set of operands after the other; as a graph where the device records one."""
         turns = cycle(sets)
+        kept = self._kept(kernel.run(*sets[0]), len(sets))
 
         def run() -> None:
             for _ in range(calls):
-                kernel.run(*next(turns))
+                kept.append(kernel.run(*next(turns)))
 
         if operator.name == "dispatch" or not self.device.accelerates:
             return run, False
