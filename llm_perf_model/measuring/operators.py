@@ -9,6 +9,7 @@ from itertools import cycle
 from math import ceil
 from typing import Any, Final
 
+from ..units import binary_bytes
 from .buffers import Buffers, Shape
 from .device import Device, Processor
 from .grids import Operator
@@ -22,6 +23,9 @@ LEAST_S: Final = 2e-4
 
 MOST_CALLS: Final = 500
 """Calls between two readings of a clock: fewer than a device queues before the host waits."""
+
+MOST_OF_MEMORY: Final = 0.8
+"""Part of a device's memory beyond which nothing is tried: an operating system would end the process."""
 
 _TINY_S: Final = 1e-9
 
@@ -66,6 +70,10 @@ class Bench:
 
     def _time(self, operator: Operator) -> Timed:
         kernel, buffers = kernel_of(operator), self._buffers_of(operator.dtype)
+        needed_bytes = buffers.bytes_of(kernel.shapes)
+        if needed_bytes > MOST_OF_MEMORY * self.device.total_bytes:
+            memory = binary_bytes(self.device.total_bytes)
+            raise MemoryError(f"operands and results of {binary_bytes(needed_bytes)}, and memory of {memory}")
         with PRECISIONS[operator.dtype].products_of(), tensors().inference_mode():
             sets = buffers.sets(kernel.shapes)
             first_s = min(self.device.timed(lambda: kernel.run(*sets[0])) for _ in range(3))

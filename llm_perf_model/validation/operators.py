@@ -53,6 +53,8 @@ class Timed:
     """Time below which the method shows nothing: the host launches no faster."""
     fitted: bool
     """Whether coefficients are fitted to it; else it is only scored."""
+    cold: bool = False
+    """Whether the method took care that operands come from memory."""
 
 
 def timed(record: Record, engine: str | None = None) -> Timed:
@@ -75,7 +77,8 @@ def timed(record: Record, engine: str | None = None) -> Timed:
     ranks = _ranks(record)
     _check_runs(device, precision, ranks)
     gpu = record.device if is_path(record.device) else device.name
-    return Timed(record, family, gpu, precision, runs_as, nodes, batch, ranks, *added_s, not rules.get("unfitted"))
+    scored = (not rules.get("unfitted"), record.extra.get("cache") == "cold")
+    return Timed(record, family, gpu, precision, runs_as, nodes, batch, ranks, *added_s, *scored)
 
 
 def work(record: Record) -> Cost:
