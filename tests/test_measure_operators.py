@@ -27,7 +27,10 @@ from llm_perf_model.measuring.operator_run import OPERATOR_COLUMNS, Task, words
 from llm_perf_model.measuring.operator_tables import report
 from llm_perf_model.measuring.outcomes import Failure
 from llm_perf_model.specs.catalog import load
+from llm_perf_model.specs.engine import EngineSpec
 from llm_perf_model.specs.gpu import GpuSpec
+from llm_perf_model.specs.kernels import KernelSpec
+from llm_perf_model.validation.kernel_fit import family_of_row
 from llm_perf_model.validation.operators import timed, work
 from llm_perf_model.validation.records import Record, read
 from llm_perf_model.validation.stacks import stacked
@@ -223,6 +226,52 @@ def test_cold_operands_come_from_memory() -> None:
     (warm,) = stacked([timed(record)])
     assert np.all(cold.time_s() > 2.0 * warm.time_s())
     assert len(stacked([*cold.rows, *warm.rows])) == 2
+
+
+def _rows_of_a_faster_processor(path: Path, factor: float) -> Path:
+    """Products and convolutions of a device that computes so many times as fast as its coefficients say."""
+    grid = Grid.of({**SMALL, "m": "64,512,1024", "n": "256,1024", "k": 512, "channels": "64,128", "image": "14,28"})
+    rows = []
+    for each in operators(("gemm", "convolution"), ("fp32",), grid):
+        sizes = {name: float(size) for name, size in each.sizes.items()}
+        row = timed(operator(operator=each.name, shape=each.shape, w_dtype="fp32", device=CPU, **sizes))
+        (stack,) = stacked([row])
+        kernels = load(KernelSpec, "zen3")
+        faster = {
+            unit: getattr(kernels, unit).model_copy(
+                update={"compute_efficiency": factor * getattr(kernels, unit).compute_efficiency}
+            )
+            for unit in ("vector_gemm", "vector_convolution")
+        }
+        seconds = np.max(stack.time_s(kernels.model_copy(update=faster)))
+        columns = {"op": each.name, "shape": each.shape, "k": "", "m": "", "n": "", **each.sizes}
+        rows.append(_row(**columns, value=1e3 * float(seconds)))
+    return write(path / "ops.csv", rows, OPERATOR_COLUMNS)
+
+
+def test_operators_of_a_processor_fix_its_coefficients(run: Run, tmp_path: Path) -> None:
+    """Also where its generation has no kernel of Winograd's form to fit."""
+    pytest.importorskip("scipy")
+    path, engine = _rows_of_a_faster_processor(tmp_path, 1.5), tmp_path / "mine.json"
+    ran = run("calibrate", "--records", str(path), "--engine", "pytorch-cpu", "--output", str(engine))
+    assert (ran.code, ran.err) == (0, "")
+    found, before = load(EngineSpec, str(engine)).kernels, load(KernelSpec, "zen3")
+    assert found is not None
+    assert found.vector_gemm.compute_efficiency == pytest.approx(1.5 * before.vector_gemm.compute_efficiency, rel=0.05)
+    assert found.vector_convolution.compute_efficiency == pytest.approx(
+        1.5 * before.vector_convolution.compute_efficiency, rel=0.05
+    )
+
+
+def test_products_of_16_bits_on_cores_are_those_of_vector_units(tmp_path: Path) -> None:
+    cpu = load(GpuSpec, CPU)
+    peaks = {**cpu.peak_flops_per_s, "vector_bf16": 5e12}
+    per_clock = {**cpu.flops_per_clock_per_sm, "vector_bf16": 5e12 / (cpu.sms * cpu.boost_hz)}
+    wide = cpu.model_copy(update={"name": "mine", "peak_flops_per_s": peaks, "flops_per_clock_per_sm": per_clock})
+    file = tmp_path / "mine.json"
+    file.write_text(wide.model_dump_json(exclude_none=True))
+    on_cores, on_card = (timed(operator(w_dtype="bf16", device=device)) for device in (str(file), "a100-sxm-40gb"))
+    assert (family_of_row(on_cores), family_of_row(on_card)) == ("vector_gemm", "gemm")
 
 
 # Floors.
@@ -541,6 +590,16 @@ def test_warm_and_cold_operands_are_two_records(run: Run, tmp_path: Path) -> Non
     caches = [json.loads(row["extra"])["cache"] for row in rows]
     assert caches[2:] == ["warm", "warm"]
     assert len({row["how"] for row in rows}) == 2
+
+
+@pytest.mark.usefixtures("torch", "small_cache")
+def test_a_complete_file_is_held_against_another_device(run: Run, tmp_path: Path) -> None:
+    """Without measuring again."""
+    path = tmp_path / "ops.csv"
+    assert "not held against a device file" in run(*_measure(path, ops="copy")).out
+    whole = path.read_text()
+    assert "of 2 operators are faster than ryzen-9-5950x allows" in run(*_measure(path, "--gpu", CPU, ops="copy")).out
+    assert path.read_text() == whole
 
 
 @pytest.mark.usefixtures("torch", "small_cache")

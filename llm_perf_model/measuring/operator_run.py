@@ -162,8 +162,8 @@ def row_of(record: Record) -> dict[str, Any]:
 
 
 def _key(row: Row) -> tuple[str, ...]:
-    """The operator of a line, whatever became of it."""
-    names = ("device", "n_devices", "op", "dtype", "shape", *SIZES, "how")
+    """The operator of a line, whatever became of it and whatever file describes the device."""
+    names = ("n_devices", "op", "dtype", "shape", *SIZES, "how")
     return tuple("" if row.get(name) is None else str(row[name]) for name in names)
 
 
