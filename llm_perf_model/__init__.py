@@ -45,7 +45,10 @@ if _TYPE_CHECKING:
     from .importers.huggingface.loading import import_hf
     from .importers.onnx import import_onnx
     from .measuring.limits import measure_device
+    from .measuring.measured import Measured
+    from .measuring.method import Method
     from .measuring.operator_run import measure_ops
+    from .measuring.run import measure
     from .planning.answer import Plan, plan
     from .sweeping.cells import Cells
     from .sweeping.grid import Sweep
@@ -58,6 +61,9 @@ _LATER = {
     "import_file": "importers.foreign",
     "import_hf": "importers.huggingface.loading",
     "import_onnx": "importers.onnx",
+    "Measured": "measuring.measured",
+    "Method": "measuring.method",
+    "measure": "measuring.run",
     "measure_device": "measuring.limits",
     "measure_ops": "measuring.operator_run",
     "Plan": "planning.answer",
@@ -82,6 +88,8 @@ __all__ = [
     "LayoutSpec",
     "LinkSpec",
     "LlmPerfModelError",
+    "Measured",
+    "Method",
     "ModelSpec",
     "NetworkSpec",
     "OutOfMemoryError",
@@ -106,6 +114,7 @@ __all__ = [
     "import_onnx",
     "kernels",
     "links",
+    "measure",
     "measure_device",
     "measure_ops",
     "memory",

@@ -112,6 +112,7 @@ LIBRARIES = {
     "transformers": {"measuring"},
     "onnxruntime": {"measuring"},
     "pynvml": {"measuring"},
+    "bitsandbytes": {"measuring"},
 }  # fmt: skip
 """Library -> the rooms that may import it."""
 
@@ -229,6 +230,7 @@ ALLOWED: dict[str, set[str]] = {
     "importers.counted": {"ideal"},  # the engine that adds nothing to a model
     "importers.aiconfigurator": {"node.pcie_bw"},  # a key of its files
     "measuring.floors": {"ideal"},  # the engine that loses nothing
+    "measuring.backends": {"tensorrt", "torch_tensorrt"},  # a backend, and its package
     "measuring.environment": {"cuda", "tensorrt"},  # what torch was built for, and packages whose version is noted
 }
 """Module -> whole strings that name a product there."""
@@ -245,9 +247,14 @@ def _products() -> set[str]:
     return {word for word in words if re.search(r"[a-z]{2}|^[a-z]+\d", word)} - GENERIC | COMPANIES
 
 
+FRAMEWORK = {"pytorch", "torchscript", "autocast", "jit", "meta", "seed", "nvml"}
+"""Words of the library torch and of counters, for the room that runs models with them."""
+
+
 def _foreign(module: str) -> set[str]:
-    """Products that a module is not to name: all but the libraries that it may import."""
-    return _products() - {library for library, rooms in LIBRARIES.items() if _room(module) in rooms}
+    """Products that a module is not to name: all but the libraries that it may import, and words of these."""
+    libraries = {library for library, rooms in LIBRARIES.items() if _room(module) in rooms}
+    return _products() - libraries - (FRAMEWORK if _room(module) == "measuring" else set())
 
 
 def _docstrings(tree: ast.AST) -> set[int]:

@@ -31,7 +31,7 @@ class Backend:
 
     name: str
     engines: Mapping[Place, str]
-    """Place -> engine; a place without one has no engine of its own."""
+    """Place -> the engine of the catalogue that is nearest to it there."""
     places: Sequence[Place] = ("processor", "card")
     dtypes: Sequence[str] = ("float32", "bfloat16", "float16")
     """Of inputs, as PyTorch calls them."""
@@ -43,6 +43,8 @@ class Backend:
     """What a package index calls that package; None: the same."""
     counted: bool = True
     """Whether PyTorch counts its memory."""
+    recorded: str | None = None
+    """What records call its engine where that of the catalogue only stands in; None: as the catalogue does."""
 
     def check(self, dtype: Any, device: Device) -> None:
         """Refuse what it cannot run, before anything is built.
@@ -65,8 +67,12 @@ class Backend:
         return getattr(tensors(), self.weights) if self.weights else dtype
 
     def engine(self, device: Device) -> str:
-        """What its records call the engine: that of an estimate, or its own name where there is none."""
-        return self.engines.get(place_of(device), self.name)
+        """The engine whose estimate stands for it."""
+        return self.engines[place_of(device)]
+
+    def recorded_engine(self, device: Device) -> str:
+        """The engine that records of networks name, so that no engine is fitted to what another ran."""
+        return self.recorded or self.engine(device)
 
 
 @cache
@@ -107,7 +113,7 @@ def prepared(backend: Backend, module: Any, inputs: Sequence[Any], dtype: Any, d
     backend.check(dtype, device)
     with warnings.catch_warnings(), torch.inference_mode():
         warnings.simplefilter("ignore")  # of what frameworks will take away later
-        call = _WAYS[backend.name](module, tuple(inputs), dtype, device)
+        call = _WAYS[backend.name](Run(module, tuple(inputs), dtype, device))
         call()
 
     def inferred() -> Any:
@@ -127,57 +133,67 @@ def word_of(dtype: Any) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def _eager(module: Any, inputs: tuple[Any, ...], dtype: Any, device: Device) -> Call:
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A module, its inputs, the dtype of the arithmetic and what runs it."""
+
+    module: Any
+    inputs: tuple[Any, ...]
+    dtype: Any
+    device: Device
+
+
+def _eager(run: Run) -> Call:
     """Operator by operator."""
-    return lambda: module(*inputs)
+    return lambda: run.module(*run.inputs)
 
 
-def _autocast(module: Any, inputs: tuple[Any, ...], dtype: Any, device: Device) -> Call:
+def _autocast(run: Run) -> Call:
     """Operator by operator, those that gain by it in narrow numbers: their weights are cast in each pass."""
-    torch, kind = tensors(), device.target.type
-    wide = tuple(given.float() if given.is_floating_point() else given for given in inputs)
+    torch, kind = tensors(), run.device.target.type
+    wide = tuple(given.float() if given.is_floating_point() else given for given in run.inputs)
 
     def call() -> Any:
-        with torch.autocast(kind, dtype=dtype):
-            return module(*wide)
+        with torch.autocast(kind, dtype=run.dtype):
+            return run.module(*wide)
 
     return call
 
 
-def _traced(module: Any, inputs: tuple[Any, ...], dtype: Any, device: Device) -> Call:
+def _traced(run: Run) -> Call:
     """A trace with its weights frozen into it."""
     torch = tensors()
     with torch.no_grad():
-        trace = torch.jit.freeze(torch.jit.trace(module, inputs, check_trace=False))
-    return lambda: trace(*inputs)
+        trace = torch.jit.freeze(torch.jit.trace(run.module, run.inputs, check_trace=False))
+    return lambda: trace(*run.inputs)
 
 
-def _compiled(module: Any, inputs: tuple[Any, ...], dtype: Any, device: Device) -> Call:
+def _compiled(run: Run) -> Call:
     """Kernels made for the shapes of these inputs, whatever was compiled before."""
     torch = tensors()
     torch.compiler.reset()
-    compiled = torch.compile(module, dynamic=False)
-    return lambda: compiled(*inputs)
+    compiled = torch.compile(run.module, dynamic=False)
+    return lambda: compiled(*run.inputs)
 
 
-def _exported(module: Any, inputs: tuple[Any, ...], dtype: Any, device: Device) -> Call:
+def _exported(run: Run) -> Call:
     """A session over an exported graph, with its inputs and outputs where they lie."""
     torch, runtime = tensors(), import_module("onnxruntime")
-    provider = _provider(runtime, device)
+    provider = _provider(runtime, run.device)
     options = runtime.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = torch.get_num_threads(), 3
     with TemporaryDirectory() as folder:
         path = str(Path(folder) / "module.onnx")
         with torch.no_grad():
-            torch.onnx.export(module, inputs, path, dynamo=False)
+            torch.onnx.export(run.module, run.inputs, path, dynamo=False)
         session = runtime.InferenceSession(path, options, providers=[provider])
-    binding, number = session.io_binding(), device.target.index or 0
-    given = [values.contiguous() for values in inputs]
+    binding, number = session.io_binding(), run.device.target.index or 0
+    kind, given = run.device.target.type, [values.contiguous() for values in run.inputs]
     for name, values in zip((told.name for told in session.get_inputs()), given, strict=True):
         numbers = torch.empty(0, dtype=values.dtype).numpy().dtype.type
-        binding.bind_input(name, device.target.type, number, numbers, tuple(values.shape), values.data_ptr())
+        binding.bind_input(name, kind, number, numbers, tuple(values.shape), values.data_ptr())
     for told in session.get_outputs():
-        binding.bind_output(told.name, device.target.type, number)
+        binding.bind_output(told.name, kind, number)
 
     def call(_held: Any = given) -> Any:
         session.run_with_iobinding(binding)
@@ -202,16 +218,16 @@ def _provider(runtime: Any, device: Device) -> Any:
     return (found, {"device_id": device.target.index or 0}) if device.accelerates else found
 
 
-def _engine_built(module: Any, inputs: tuple[Any, ...], dtype: Any, device: Device) -> Call:
+def _engine_built(run: Run) -> Call:
     """An engine that a library of the card's maker builds of the exported module, in the module's own dtypes."""
     library, torch = import_module("torch_tensorrt"), tensors()
     with torch.no_grad():
-        program = torch.export.export(module, inputs)
-        engine = library.dynamo.compile(program, inputs=list(inputs), use_explicit_typing=True)
-    return lambda: engine(*inputs)
+        program = torch.export.export(run.module, run.inputs)
+        engine = library.dynamo.compile(program, inputs=list(run.inputs), use_explicit_typing=True)
+    return lambda: engine(*run.inputs)
 
 
-def _quantised(module: Any, inputs: tuple[Any, ...], dtype: Any, device: Device) -> Call:
+def _quantised(run: Run) -> Call:
     """Weights of dense and recurrent layers in 8 bits, inputs of their products quantised in each pass.
 
     Raises:
@@ -222,11 +238,11 @@ def _quantised(module: Any, inputs: tuple[Any, ...], dtype: Any, device: Device)
         quantise = import_module("torch.ao.quantization").quantize_dynamic
     except (ImportError, AttributeError):
         raise RequestError("backend cpu-int8: the installed torch has no torch.ao.quantization any more") from None
-    narrow = quantise(module, {torch.nn.Linear, torch.nn.LSTM, torch.nn.GRU}, dtype=torch.qint8)
-    return lambda: narrow(*inputs)
+    narrow = quantise(run.module, {torch.nn.Linear, torch.nn.LSTM, torch.nn.GRU}, dtype=torch.qint8)
+    return lambda: narrow(*run.inputs)
 
 
-_WAYS: Final[Mapping[str, Callable[[Any, tuple[Any, ...], Any, Device], Call]]] = {
+_WAYS: Final[Mapping[str, Callable[[Run], Call]]] = {
     "eager": _eager,
     "autocast": _autocast,
     "torchscript": _traced,

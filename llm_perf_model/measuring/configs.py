@@ -17,7 +17,8 @@ from ..specs.ffn import MoeFfn
 from ..specs.model import EncoderStack, LayerGroup, ModelSpec
 
 FAMILIES: Final = Path(__file__).with_name("families.json")
-"""Family -> its fields and the words of `_words` that they hold, names of activations, and fields that are fixed."""
+"""Family -> its fields and the words of `_words` that they hold, names of activations, fields that are always so, and
+what its class takes for a model without a head."""
 
 COMPARED: Final = (
     "causal", "hidden", "vocab", "position", "position_buckets", "norm", "norm_bias", "embedding_norm", "final_norm",

@@ -78,8 +78,8 @@ class Device(ABC):
 class Processor(Device):
     """The processor that runs this program. A call returns when its work is done."""
 
-    def __init__(self, target: Any = "cpu") -> None:
-        self.target = target
+    def __init__(self) -> None:
+        self.target = tensors().device("cpu")
 
     @property
     def name(self) -> str:
@@ -201,7 +201,7 @@ def device_of(word: str) -> Device:
     except RuntimeError:
         raise RequestError(f"device: '{word}' is none; give {_known(torch, card)}") from None
     if target.type == "cpu":
-        return Processor(target)
+        return Processor()
     if card is None or target.type != card.type:
         raise RequestError(f"device: this machine has no {target.type} that torch can use; give {_known(torch, card)}")
     count = torch.accelerator.device_count()

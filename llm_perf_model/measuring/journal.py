@@ -24,7 +24,7 @@ class Journal:
     """A CSV file of records, of one environment.
 
     Args:
-        path: the file; it may exist, and then the records in it count as done.
+        path: the file; it may exist, and then the records in it count as done. None: they are kept in memory alone.
         environment: where this run is made; it is written into each record.
         key: what tells one measurement from another; of two rows with one key the second is not written.
         columns: columns of the file.
@@ -35,21 +35,27 @@ class Journal:
 
     def __init__(
         self,
-        path: str,
+        path: str | None,
         environment: Mapping[str, Any],
         key: Callable[[Row], Hashable],
         columns: Sequence[str] = COLUMNS,
     ) -> None:
         self.path, self._key, self._columns = path, key, tuple(columns)
         self._environment = dict(environment)
-        check_writable(path)
-        self._rows = self._read()
+        if path is not None:
+            check_writable(path)
+        self._rows = [] if path is None else self._read(Path(path).expanduser())
         self._done = {key(row) for row in self._rows}
 
     @property
     def rows(self) -> Sequence[Row]:
         """The records of the file, those of earlier runs first."""
         return tuple(self._rows)
+
+    @property
+    def environment(self) -> Mapping[str, Any]:
+        """Where this run is made."""
+        return self._environment
 
     def done(self, key: Hashable) -> bool:
         """Whether the file holds a record of this key."""
@@ -66,7 +72,8 @@ class Journal:
         if not new:
             return
         header = [] if self._rows else [dict(zip(self._columns, self._columns, strict=True))]
-        append_lines(self.path, "".join(self._line(row) for row in (*header, *new)))
+        if self.path is not None:
+            append_lines(self.path, "".join(self._line(row) for row in (*header, *new)))
         self._rows += new
         self._done |= {self._key(row) for row in new}
 
@@ -81,9 +88,8 @@ class Journal:
         csv.writer(out, lineterminator="\n").writerow([row[name] for name in self._columns])
         return out.getvalue()
 
-    def _read(self) -> list[dict[str, str]]:
+    def _read(self, path: Path) -> list[dict[str, str]]:
         """Records of an earlier run; a last line that was not finished is cut off."""
-        path = Path(self.path).expanduser()
         if not path.is_file():
             return []
         try:
@@ -99,7 +105,7 @@ class Journal:
         for row in rows:
             self._check(row)
         if len(whole) < len(data):
-            cut_to(self.path, len(whole) if rows else 0)
+            cut_to(str(path), len(whole) if rows else 0)
         return rows
 
     def _check(self, row: Row) -> None:

@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import sqrt
 from statistics import median, quantiles
-from typing import Final
+from typing import Any, Final
 
+from ..errors import RequestError
 from .device import Device
 
 ENERGY_LEAST_S: Final = 0.5
@@ -26,6 +27,22 @@ class Method:
     """Half the width of the 95 % interval of the median, over the median, that is small enough."""
     budget_s: float = 10.0
     """Time of the repeats after which there are no more of them, and of the warm-up likewise."""
+
+    @classmethod
+    def of(cls, **limits: Any) -> Method:
+        """The method with these limits.
+
+        Raises:
+            RequestError: one of them is no number that counts or limits anything.
+        """
+        for name, limit in limits.items():
+            least, whole = (0 if name == "warmup" else 1), name in {"warmup", "repeats_least", "repeats_most"}
+            number = isinstance(limit, int | float) and not isinstance(limit, bool)
+            if whole and not (number and limit >= least and limit == int(limit)):
+                raise RequestError(f"{name}: is {limit!r}; must be a whole number of at least {least}")
+            if not whole and not (number and limit > 0):
+                raise RequestError(f"{name}: is {limit!r}; must be a number above 0")
+        return cls(**limits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +113,7 @@ def _spent(before_j: float | None, after_j: float | None, duration_s: float) -> 
 
 
 def _enough(times: Sequence[float], method: Method) -> bool:
-    if len(times) < max(method.repeats_least, 1):
+    if len(times) < max(min(method.repeats_least, method.repeats_most), 1):
         return False
     return len(times) >= method.repeats_most or spread_of(times) <= method.spread
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..errors import RequestError
-from ..specs.layer import Shape, shape_after, text_of
+from ..specs.layer import Shape, text_of
 from ..specs.network import NetworkSpec
 from .torch_layers import write_layers
 from .written import Writer
@@ -24,15 +24,12 @@ def built(network: NetworkSpec, device: Any = "cpu", dtype: Any = None, input_sh
         input_shape: shape of a sample in place of the network's
 
     Raises:
-        RequestError: the layers do not take the shape, or a layer of the module makes another one than the file's.
+        InfeasibleError: the layers do not take samples of the shape.
+        RequestError: a layer of the module makes another shape than that of the file.
     """
     import torch
 
-    shape = input_shape or network.input
-    try:
-        shape_after(network.layers, shape)
-    except ValueError as error:
-        raise RequestError(f"input_shape {text_of(shape)} does not suit {network.name}: {error}") from None
+    shape = network.samples_of(input_shape)
     with torch.device("meta"):
         _check_shapes(network.name, _written(network, shape), torch.empty(1, *shape))
     with torch.device(device):
@@ -63,7 +60,8 @@ def _check_shapes(name: str, module: Any, given: Any) -> None:
 
     ShapeProp(module).propagate(given)
     for node in module.graph.nodes:
-        layer, told = node.meta.get("made", ("", None))
-        made = tuple(node.meta["tensor_meta"].shape[1:]) if told else None
-        if told and made != told:
+        if "made" not in node.meta:
+            continue
+        (layer, told), made = node.meta["made"], tuple(node.meta["tensor_meta"].shape[1:])
+        if made != told:
             raise RequestError(f"{name}: layer {layer} makes {text_of(made)} in PyTorch, {text_of(told)} in the file")

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeVar
 
+from ..errors import LlmPerfModelError
 from .device import Device
 
 T = TypeVar("T")
@@ -23,9 +24,15 @@ class Failure:
 
 
 def attempt(call: Callable[[], T], device: Device | None = None) -> T | Failure:
-    """The result of a call; a failure where it raises, and memory that it left behind is given back."""
+    """The result of a call; a failure where it raises, and memory that it left behind is given back.
+
+    Raises:
+        LlmPerfModelError: the request itself is wrong.
+    """
     try:
         return call()
+    except LlmPerfModelError:
+        raise
     except Exception as error:  # whatever a framework raises is an outcome of what is measured
         failure = failure_of(error)
     if device is not None:

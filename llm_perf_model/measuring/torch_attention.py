@@ -65,7 +65,9 @@ def _heads(to: Writer, layer: Attention, x: Any, shape: Shape, name: str) -> Any
         q, k = _with_learned_scale(to, q, k, layer.heads, name)
         options["scale"] = 1.0
     mixed = to.transpose(to.do(nn.functional.scaled_dot_product_attention, q, k, v, **options), 1, 2)
-    return to.call(f"{name}.attention_out", nn.Linear(features, features, layer.bias), to.reshape(mixed, steps, features))
+    return to.call(
+        f"{name}.attention_out", nn.Linear(features, features, layer.bias), to.reshape(mixed, steps, features)
+    )
 
 
 def _added_to_scores(to: Writer, layer: Attention, name: str) -> Any:

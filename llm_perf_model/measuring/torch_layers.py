@@ -69,45 +69,71 @@ def write_layers(to: Writer, layers: Iterable[Layer], x: Any, shape: Shape, pref
 
 def _write(to: Writer, layer: Layer, x: Any, shape: Shape, name: str) -> Any:
     match layer:
-        case Conv():
-            return _conv(to, layer, x, shape, name)
+        case Conv() | PatchEmbedding() | Dense() | SqueezeExcite() | Attention() | Recurrent():
+            x = _products(to, layer, x, shape, name)
+        case Flatten() | Rows() | OneStep() | JoinSteps():
+            x = _moves(to, layer, x, shape)
         case Pool():
-            return _pool(to, layer, x, name)
+            x = _pool(to, layer, x, name)
         case GlobalPool():
-            return to.do(to.torch.mean, x, (2, 3) if len(shape) == 3 else 1)
-        case SqueezeExcite():
-            return _squeeze_excite(to, layer, x, shape, name)
-        case Flatten():
-            return to.reshape(x, prod(shape))
-        case Rows():
-            rows = to.reshape(x, shape[0], prod(shape[1:]))
-            return rows if layer.kind == "rows" else to.transpose(rows, 1, 2)
-        case PatchEmbedding():
-            return _patches(to, layer, x, shape, name)
-        case OneStep():
-            return to.do(to.torch.select, x, 1, 0 if layer.kind == "first" else -1)
-        case JoinSteps():
-            return join_steps(to, layer.steps, x, shape)
-        case Dense():
-            return _dense(to, layer, x, shape, name)
+            x = to.do(to.torch.mean, x, (2, 3) if len(shape) == 3 else 1)
         case LayerNorm() | Softmax():
-            return _over_features(to, layer, x, shape, name)
+            x = _over_features(to, layer, x, shape, name)
         case Separate():
-            return _following(to, x, shape, layer.norm, layer.activation, name)
-        case Attention():
-            return attend(to, layer, x, shape, name)
-        case Recurrent():
-            return _recurrent(to, layer, x, shape, name)
+            x = _following(to, x, shape, layer.norm, layer.activation, name)
         case Residual():
-            return _residual(to, layer, x, shape, name)
+            x = _residual(to, layer, x, shape, name)
         case Parallel():
-            return _parallel(to, layer, x, shape, name)
+            x = _parallel(to, layer, x, shape, name)
         case Repeat():
-            return reduce(
-                lambda x, number: write_layers(to, layer.body, x, shape, f"{name}.{number}."), range(layer.count), x
-            )
-        case _:
-            assert_never(layer)
+            for number in range(layer.count):
+                x = write_layers(to, layer.body, x, shape, f"{name}.{number}.")
+        case never:
+            assert_never(never)
+    return x
+
+
+def _products(
+    to: Writer,
+    layer: Conv | PatchEmbedding | Dense | SqueezeExcite | Attention | Recurrent,
+    x: Any,
+    shape: Shape,
+    name: str,
+) -> Any:
+    """Layers with matrices of weights."""
+    match layer:
+        case Conv():
+            x = _conv(to, layer, x, shape, name)
+        case PatchEmbedding():
+            x = _patches(to, layer, x, shape, name)
+        case Dense():
+            x = _dense(to, layer, x, shape, name)
+        case SqueezeExcite():
+            x = _squeeze_excite(to, layer, x, shape, name)
+        case Attention():
+            x = attend(to, layer, x, shape, name)
+        case Recurrent():
+            x = _recurrent(to, layer, x, shape, name)
+        case never:
+            assert_never(never)
+    return x
+
+
+def _moves(to: Writer, layer: Flatten | Rows | OneStep | JoinSteps, x: Any, shape: Shape) -> Any:
+    """Layers that put values elsewhere, or leave some out."""
+    match layer:
+        case Flatten():
+            x = to.reshape(x, prod(shape))
+        case Rows():
+            x = to.reshape(x, shape[0], prod(shape[1:]))
+            x = x if layer.kind == "rows" else to.transpose(x, 1, 2)
+        case OneStep():
+            x = to.do(to.torch.select, x, 1, 0 if layer.kind == "first" else -1)
+        case JoinSteps():
+            x = join_steps(to, layer.steps, x, shape)
+        case never:
+            assert_never(never)
+    return x
 
 
 def _following(to: Writer, x: Any, shape: Shape, norm: bool, activation: Pointwise | None, name: str) -> Any:
@@ -144,8 +170,8 @@ def _pool(to: Writer, layer: Pool, x: Any, name: str) -> Any:
     return to.call(f"{name}.{layer.kind}", pool, x)
 
 
-def _dense(to: Writer, layer: Dense, x: Any, shape: Shape, name: str) -> Any:
-    x = to.call(f"{name}.linear", to.nn.Linear(shape[-1], layer.features, layer.bias), x)
+def _dense(to: Writer, layer: Dense, x: Any, shape: Shape, name: str, product: str = "linear") -> Any:
+    x = to.call(f"{name}.{product}", to.nn.Linear(shape[-1], layer.features, layer.bias), x)
     return _following(to, x, layer.shape(shape), False, layer.activation, name)
 
 
@@ -165,8 +191,8 @@ def _squeeze_excite(to: Writer, layer: SqueezeExcite, x: Any, shape: Shape, name
     squeeze = Dense(kind="linear", features=layer.channels, activation=layer.activation)
     excite = Dense(kind="linear", features=channels, activation=layer.gate)
     means = to.do(to.torch.mean, x, (2, 3))
-    gate = _dense(to, squeeze, means, (channels,), f"{name}.squeeze")
-    gate = _dense(to, excite, gate, (layer.channels,), f"{name}.excite")
+    gate = _dense(to, squeeze, means, (channels,), f"{name}.squeeze", "down")
+    gate = _dense(to, excite, gate, (layer.channels,), f"{name}.excite", "up")
     return to.do(operator.mul, x, to.reshape(gate, channels, 1, 1))
 
 
@@ -184,7 +210,8 @@ def _patches(to: Writer, layer: PatchEmbedding, x: Any, shape: Shape, name: str)
 
 def _recurrent(to: Writer, layer: Recurrent, x: Any, shape: Shape, name: str) -> Any:
     kind = getattr(to.nn, layer.kind.upper())
-    cells = kind(shape[1], layer.hidden, layer.layers, layer.bias, batch_first=True, bidirectional=layer.bidirectional)
+    options = {"bias": layer.bias, "batch_first": True, "bidirectional": layer.bidirectional}
+    cells = kind(shape[1], layer.hidden, layer.layers, **options)
     return to.do(operator.getitem, to.call(f"{name}.{layer.kind}", cells, x), 0)
 
 

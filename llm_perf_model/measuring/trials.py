@@ -53,9 +53,8 @@ class Prepared(NamedTuple):
 class Subject(Protocol):
     """A model on a device, whose tasks can be called."""
 
-    @property
-    def engine(self) -> str:
-        """The engine that an estimate of it is made with."""
+    def engine(self, trial: Trial) -> str:
+        """The engine whose estimate stands for a trial."""
 
     def prepared(self, trial: Trial) -> Prepared:
         """The call of a trial."""
@@ -99,7 +98,9 @@ class Grid(NamedTuple):
         return Trial(task, batch_size, input_len, 2 if task == "decode" else 1)
 
 
-def tasks_of(words: str | Iterable[str] | None, possible: tuple[Task, ...], usual: tuple[Task, ...]) -> tuple[Task, ...]:
+def tasks_of(
+    words: str | Iterable[str] | None, possible: tuple[Task, ...], usual: tuple[Task, ...]
+) -> tuple[Task, ...]:
     """The tasks of a list, or the usual ones.
 
     Raises:
