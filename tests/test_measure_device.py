@@ -37,8 +37,7 @@ class Named(Processor):
     """A device of a name and a memory."""
 
     def __init__(self, name: str, total_bytes: int, accelerates: bool) -> None:
-        super().__init__()
-        self._told = (name, total_bytes, accelerates)
+        self.target, self._told = "cpu", (name, total_bytes, accelerates)
 
     @property
     def name(self) -> str:

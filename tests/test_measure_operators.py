@@ -123,6 +123,13 @@ def test_words_of_a_flag() -> None:
 # Facts.
 
 
+class Plain(Processor):
+    """The processor, without torch."""
+
+    def __init__(self) -> None:
+        self.target = "cpu"
+
+
 def _processor(folder: Path, cores: int, threads: int) -> None:
     """The files of a processor whose cores have so many threads, a second-level cache each and one third level."""
     for number in range(cores * threads):
@@ -145,20 +152,20 @@ def test_facts_of_a_processor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     _processor(tmp_path, cores=2, threads=2)
     told = tmp_path / "cpuinfo"
     told.write_text("model name\t: some\ncpu MHz\t\t: 2600.5\n")
-    assert facts_of(Processor(), tmp_path, told) == Facts(2, 2600.5e6, 8 * 2**20, None)
+    assert facts_of(Plain(), tmp_path, told) == Facts(2, 2600.5e6, 8 * 2**20, None)
     clock = tmp_path / "cpu0" / "cpufreq"
     clock.mkdir()
     (clock / "cpuinfo_max_freq").write_text("3400000\n")
-    assert facts_of(Processor(), tmp_path, told).boost_hz == 3.4e9
+    assert facts_of(Plain(), tmp_path, told).boost_hz == 3.4e9
 
 
 def test_facts_that_nobody_tells_are_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("llm_perf_model.measuring.facts.usable_cores", lambda: 3)
-    assert facts_of(Processor(), tmp_path, tmp_path / "none") == Facts(3, None, None, None)
+    assert facts_of(Plain(), tmp_path, tmp_path / "none") == Facts(3, None, None, None)
 
 
 def test_a_cache_larger_than_a_part_of_memory_is_that_of_a_host() -> None:
-    device = Processor()
+    device = Plain()
     assert rotated_bytes(device, Facts(1, None, 2**20, None)) == min(2**20, device.total_bytes // 8)
     assert rotated_bytes(device, Facts(1, None, 2**60, None)) == device.total_bytes // 8
 
@@ -408,7 +415,7 @@ EVERY = list(operators(tuple(FAMILIES), ("fp32", "bf16"), Grid.of({**SMALL, "ran
 def test_every_operator_of_the_grid_runs(torch: Any, each: Operator) -> None:
     from llm_perf_model.measuring.operators import Bench, Timed
 
-    found = Bench(Processor(torch.device("cpu")), QUICK, 2**14).time(each)
+    found = Bench(Processor(), QUICK, 2**14).time(each)
     assert isinstance(found, Timed), found
     assert 0.0 < found.timing.lower_quartile_s <= found.timing.median_s <= found.timing.upper_quartile_s < 1.0
     assert not found.recorded
@@ -417,9 +424,7 @@ def test_every_operator_of_the_grid_runs(torch: Any, each: Operator) -> None:
 def test_a_product_of_8_bits_runs(torch: Any) -> None:
     from llm_perf_model.measuring.operators import Bench, Timed
 
-    found = Bench(Processor(torch.device("cpu")), QUICK, 2**14).time(
-        Operator("gemm", "int8", {"m": 32, "n": 32, "k": 32})
-    )
+    found = Bench(Processor(), QUICK, 2**14).time(Operator("gemm", "int8", {"m": 32, "n": 32, "k": 32}))
     assert isinstance(found, Timed), found
 
 
@@ -450,9 +455,7 @@ def test_calls_compute_what_their_names_say(torch: Any) -> None:
 def test_an_operator_that_cannot_run_is_an_outcome(torch: Any) -> None:
     from llm_perf_model.measuring.operators import Bench
 
-    found = Bench(Processor(torch.device("cpu")), QUICK, 0).time(
-        Operator("gemm", "fp32", {"m": 2**24, "n": 2**24, "k": 1})
-    )
+    found = Bench(Processor(), QUICK, 0).time(Operator("gemm", "fp32", {"m": 2**24, "n": 2**24, "k": 1}))
     assert isinstance(found, Failure)
     assert found.outcome == "oom"
 
@@ -501,7 +504,7 @@ def test_a_card_replays_a_graph_of_calls(torch: Any, monkeypatch: pytest.MonkeyP
 
     module = Module(fails)
     monkeypatch.setattr(torch, "get_device_module", lambda _: module)
-    found = Bench(Card(torch.device("cpu")), QUICK, 2**14).time(Operator("elementwise/add", "fp32", {"m": 1, "n": 64}))
+    found = Bench(Card(), QUICK, 2**14).time(Operator("elementwise/add", "fp32", {"m": 1, "n": 64}))
     assert isinstance(found, Timed)
     assert (found.recorded, module.captured, module.replays > 0) == (not fails, not fails, not fails)
 
@@ -510,7 +513,7 @@ def test_dispatch_is_never_replayed(torch: Any, monkeypatch: pytest.MonkeyPatch)
     from llm_perf_model.measuring.operators import Bench, Timed
 
     waits: list[None] = []
-    card = Card(torch.device("cpu"))
+    card = Card()
     monkeypatch.setattr(card, "synchronize", lambda: waits.append(None))
     monkeypatch.setattr(torch, "get_device_module", lambda _: Module())
     found = Bench(card, QUICK, 2**14).time(Operator("dispatch", "fp32", {"m": 1, "n": 1}))
@@ -522,10 +525,10 @@ def test_results_keep_memory_of_their_own(torch: Any) -> None:
     """As many as the cache holds twice: none is written where the last one was."""
     from llm_perf_model.measuring.operators import Bench
 
-    bench = Bench(Processor(torch.device("cpu")), QUICK, 2**14)
+    bench = Bench(Processor(), QUICK, 2**14)
     assert bench._kept(torch.zeros(256), 10**6).maxlen == 2 * 2**14 // 1024
     assert bench._kept(torch.zeros(256), 3).maxlen == 3
-    assert Bench(Processor(torch.device("cpu")), QUICK, 2**14, warm=True)._kept(torch.zeros(256), 1).maxlen == 1
+    assert Bench(Processor(), QUICK, 2**14, warm=True)._kept(torch.zeros(256), 1).maxlen == 1
 
 
 # With torch: exchanges.
@@ -536,7 +539,7 @@ def test_two_processes_exchange(torch: Any) -> None:
 
     sizes = (4096, 2**20)
     asked = [Operator("all_reduce", "fp32", {"bytes": each}, ranks=2) for each in sizes]
-    small, large = exchange_times(asked, Processor(torch.device("cpu")), QUICK)
+    small, large = exchange_times(asked, Processor(), QUICK)
     assert isinstance(small, Timing) and isinstance(large, Timing), (small, large)
     assert small.lower_quartile_s < large.upper_quartile_s
 
@@ -629,8 +632,8 @@ def test_an_interrupted_run_keeps_what_it_has(monkeypatch: pytest.MonkeyPatch, t
         (("--dtypes", "fp23"), "did you mean fp32?"),
         (("--dtypes", "tf32"), "dtypes: the processor has no tf32; give fp32, bf16, fp16 or int8"),
         (("--m", "0"), "m: is 0; give whole numbers from 1 on"),
-        (("--budget_s", "0"), "budget_s: is 0; give seconds above 0"),
-        (("--budget_s", "soon"), "budget_s: is 'soon'; give seconds above 0"),
+        (("--budget_s", "0"), "budget_s: is 0; must be a number above 0"),
+        (("--budget_s", "soon"), "budget_s: is 'soon'; must be a number above 0"),
         (("--warm", "perhaps"), "warm: is 'perhaps'; give it alone, or leave it out"),
         (("--gpu", "nosuch"), "unknown GPU 'nosuch'"),
         (("--device", "nosuch"), "device: 'nosuch' is none"),

@@ -69,8 +69,7 @@ class SharedClock(Processor):
     """A device as one of several ranks: a call takes as long as it takes the slowest of them, and all know it."""
 
     def __init__(self, device: Device, distributed: Any) -> None:
-        super().__init__(device.target)
-        self._device, self._distributed = device, distributed
+        self.target, self._device, self._distributed = device.target, device, distributed
 
     def timed(self, call: Callable[[], object]) -> float:
         self._distributed.barrier()

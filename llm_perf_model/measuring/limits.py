@@ -62,7 +62,9 @@ def measure_device(
     name: str | None = None,
     budget_s: float = BUDGET_S,
 ) -> GpuSpec:
-    """The machine at hand as a device: its rates are those of the fastest products and copies that were timed.
+    """The machine at hand as a device.
+
+    Its rates are those of the fastest products and copies that were timed.
 
     Args:
         device: `auto`, `cpu`, or a kind of card with or without a number.

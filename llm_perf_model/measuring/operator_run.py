@@ -52,9 +52,9 @@ def measure_ops(
     budget_s: float = BUDGET_S,
     **sizes: Any,
 ) -> Report:
-    """Times of single operators on the machine at hand, as records that `validate` and `calibrate` read.
+    """Times of single operators on the machine at hand, as records.
 
-    A run that was interrupted goes on where it was; records of an earlier run are not measured again.
+    `validate` and `calibrate` read the file. A run that was interrupted goes on where it was; records of an earlier run are not measured again.
 
     Args:
         output: CSV file of the records; new ones are added to its end.
@@ -77,7 +77,7 @@ def measure_ops(
     journal = Journal(output, environment(task.device), _key, OPERATOR_COLUMNS)
     for record in task.records(lambda row: journal.done(_key(row))):
         journal.append(row_of(record))
-    return report(journal.path, task.gpu, task.notes)
+    return report(output, task.gpu, task.notes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,14 +102,13 @@ class Task:
         unknown = next((name for name in sizes if name not in GRID), None)
         if unknown is not None:
             raise RequestError(f"{unknown}: is no size; known: {', '.join(GRID)}")
-        if isinstance(budget_s, bool) or not isinstance(budget_s, int | float) or not 0.0 < budget_s < float("inf"):
-            raise RequestError(f"budget_s: is {budget_s!r}; give seconds above 0")
+        method = Method.of(budget_s=budget_s)
         families, grid = words("ops", ops, tuple(FAMILIES)), Grid.of(sizes)
         found = device_of(device)
         types = types_of(dtypes, found, USUAL)
         file = _file(gpu, found)
         listed, notes = _feasible(operators(families, types, grid), found, stated=sizes.get("ranks") is not None)
-        return cls(found, gpu or file or found.name, file, listed, warm, Method(budget_s=float(budget_s)), notes)
+        return cls(found, gpu or file or found.name, file, listed, warm, method, notes)
 
     def records(self, done: Callable[[Row], bool] | None = None) -> Iterator[Record]:
         """A record of each operator that is not done, as they are timed."""

@@ -127,8 +127,7 @@ class HostClock(Processor):
     """The host beside a device: calls are timed until it has handed over their work."""
 
     def __init__(self, device: Device) -> None:
-        super().__init__(device.target)
-        self._device = device
+        self.target, self._device = device.target, device
 
     def timed(self, call: Callable[[], object]) -> float:
         self._device.synchronize()
