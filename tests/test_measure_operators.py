@@ -412,7 +412,8 @@ EVERY = list(operators(tuple(FAMILIES), ("fp32", "bf16"), Grid.of({**SMALL, "ran
 
 
 @pytest.mark.parametrize("each", EVERY, ids=lambda each: f"{each.name}-{each.dtype}-{each.sizes}-{each.shape}")
-def test_every_operator_of_the_grid_runs(torch: Any, each: Operator) -> None:
+@pytest.mark.usefixtures("torch")
+def test_every_operator_of_the_grid_runs(each: Operator) -> None:
     from llm_perf_model.measuring.operators import Bench, Timed
 
     found = Bench(Processor(), QUICK, 2**14).time(each)
@@ -421,7 +422,8 @@ def test_every_operator_of_the_grid_runs(torch: Any, each: Operator) -> None:
     assert not found.recorded
 
 
-def test_a_product_of_8_bits_runs(torch: Any) -> None:
+@pytest.mark.usefixtures("torch")
+def test_a_product_of_8_bits_runs() -> None:
     from llm_perf_model.measuring.operators import Bench, Timed
 
     found = Bench(Processor(), QUICK, 2**14).time(Operator("gemm", "int8", {"m": 32, "n": 32, "k": 32}))
@@ -452,7 +454,8 @@ def test_calls_compute_what_their_names_say(torch: Any) -> None:
     assert torch.allclose(y[:, :, 0], v[:, :, 0], atol=1e-5), "the first token sees itself alone"
 
 
-def test_an_operator_that_cannot_run_is_an_outcome(torch: Any) -> None:
+@pytest.mark.usefixtures("torch")
+def test_an_operator_that_cannot_run_is_an_outcome() -> None:
     from llm_perf_model.measuring.operators import Bench
 
     found = Bench(Processor(), QUICK, 0).time(Operator("gemm", "fp32", {"m": 2**24, "n": 2**24, "k": 1}))
@@ -534,7 +537,8 @@ def test_results_keep_memory_of_their_own(torch: Any) -> None:
 # With torch: exchanges.
 
 
-def test_two_processes_exchange(torch: Any) -> None:
+@pytest.mark.usefixtures("torch")
+def test_two_processes_exchange() -> None:
     from llm_perf_model.measuring.exchanges import exchange_times
 
     sizes = (4096, 2**20)

@@ -54,7 +54,8 @@ def measure_ops(
 ) -> Report:
     """Times of single operators on the machine at hand, as records.
 
-    `validate` and `calibrate` read the file. A run that was interrupted goes on where it was; records of an earlier run are not measured again.
+    `validate` and `calibrate` read the file. A run that was interrupted goes on where it was; records of an earlier run
+    are not measured again.
 
     Args:
         output: CSV file of the records; new ones are added to its end.
