@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -428,6 +428,31 @@ def test_a_product_of_8_bits_runs() -> None:
 
     found = Bench(Processor(), QUICK, 2**14).time(Operator("gemm", "int8", {"m": 32, "n": 32, "k": 32}))
     assert isinstance(found, Timed), found
+
+
+@pytest.mark.usefixtures("torch")
+def test_a_time_is_that_of_one_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock that shows a microsecond a call shows so many calls at once that it can be read."""
+    from llm_perf_model.measuring import operators as calls
+
+    made: list[Any] = []
+
+    class Counting(Processor):
+        def timed(self, call: Callable[[], object]) -> float:
+            before = len(made)
+            call()
+            return 1e-6 * (len(made) - before)
+
+    def run(x: Any) -> Any:
+        made.append(x)
+        return x
+
+    monkeypatch.setattr(calls, "kernel_of", lambda _: calls.Kernel(((4,),), run))
+    found = calls.Bench(Counting(), QUICK, 2**14).time(Operator("any", "fp32", {}))
+    assert isinstance(found, calls.Timed)
+    assert found.calls in {200, 201}
+    assert found.timing.median_s == found.timing.upper_quartile_s == pytest.approx(1e-6)
+    assert len({x.data_ptr() for x in made[-200:]}) > 1, "operands change from call to call"
 
 
 def _result(torch: Any, each: Operator) -> tuple[Any, Any]:
