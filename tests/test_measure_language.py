@@ -3,6 +3,8 @@ processor."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import pytest
 import llm_perf_model as lpm
 from llm_perf_model import cli
 from llm_perf_model.errors import RequestError
+from llm_perf_model.importers.written import text_of
 from llm_perf_model.measuring.configs import config_of
 from llm_perf_model.specs.attention import GroupedQueryAttention
 from llm_perf_model.specs.catalog import load, names
@@ -186,8 +189,6 @@ def test_the_environment_is_written_down() -> None:
 
 
 def test_the_command_measures_and_validate_reads(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from llm_perf_model.importers.written import text_of
-
     model, out = tmp_path / "tiny.json", tmp_path / "r.csv"
     model.write_text(text_of(tiny()))
     flags = ["--device", "cpu", "--gpu", "ryzen-9-5950x", "--warmup", "1", "--repeats_most", "2", "--output", str(out)]
@@ -206,8 +207,6 @@ def test_the_command_measures_and_validate_reads(tmp_path: Path, capsys: pytest.
 
 def test_measured_records_calibrate_an_engine(tmp_path: Path) -> None:
     pytest.importorskip("scipy")
-    from llm_perf_model.importers.written import text_of
-
     model, out = tmp_path / "tiny.json", str(tmp_path / "r.csv")
     model.write_text(text_of(tiny()))
     grid: dict[str, Any] = {"batch_size": [1, 2, 4], "input_len": [16, 64], "output_len": 4}
@@ -218,3 +217,21 @@ def test_measured_records_calibrate_an_engine(tmp_path: Path) -> None:
     )
     (after,) = lpm.validate([out], engine=engine).data["errors"]["source"]
     assert after["n"] == 18 == load(EngineSpec, engine).fits[0].rows  # how well it fits, a busy machine does not tell
+
+
+def test_the_loop_runs_from_records_to_left_out_errors(tmp_path: Path) -> None:
+    pytest.importorskip("scipy")
+    script = Path(__file__).parents[1] / "examples" / "measure_loop" / "measure_loop.py"
+    model = tmp_path / "tiny.json"
+    model.write_text(text_of(tiny()))
+    flags = ["--device", "cpu", "--gpu", "ryzen-9-5950x", "--decoder", "tiny.json", "--network", "custom-cnn"]
+    grid = ["--batch_size", "1,2", "--input_len", "8,16", "--output_len", "2", "--folder", "found"]
+    done = subprocess.run(
+        [sys.executable, str(script), *flags, *grid], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    head, decoder, network = done.stdout.splitlines()
+    assert head.split() == ["what", "rows", "before", "fitted", "on", "left", "out", "worst"]
+    assert decoder.split()[:2] == ["tiny.json", "12"] and network.split()[:2] == ["custom-cnn", "2"]
+    halves = [[*read(tmp_path / "found" / f"tiny.json-{half}.csv")] for half in ("known", "unknown")]
+    assert [len(half) for half in halves] == [6, 6]

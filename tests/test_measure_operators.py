@@ -635,9 +635,8 @@ def test_a_complete_file_is_held_against_another_device(run: Run, tmp_path: Path
 
 
 @pytest.mark.usefixtures("torch", "small_cache")
-def test_an_interrupted_run_keeps_what_it_has(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_an_interrupted_run_keeps_what_it_has(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     from llm_perf_model.measuring import operators as calls
-    from llm_perf_model.measuring.operator_run import measure_ops
 
     time, seen = calls.Bench.time, []
 
@@ -649,8 +648,9 @@ def test_an_interrupted_run_keeps_what_it_has(monkeypatch: pytest.MonkeyPatch, t
 
     monkeypatch.setattr(calls.Bench, "time", interrupted)
     path = tmp_path / "ops.csv"
-    with pytest.raises(KeyboardInterrupt):
-        measure_ops(str(path), ops="norm", dtypes="fp32", budget_s=0.01, **SMALL)
+    ran = run(*_measure(path, ops="norm"))
+    assert (ran.code, ran.out) == (1, "")
+    assert ran.err == f"error: interrupted: {path} is whole, and the same command goes on\n"
     assert len(list(read(path))) == 2
 
 

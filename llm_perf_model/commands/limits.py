@@ -71,10 +71,12 @@ def measure_ops(
         "m": m, "n": n, "k": k, "batch": batch, "length": length, "heads": heads, "kv_heads": kv_heads,
         "head_dim": head_dim, "channels": channels, "image": image, "window": window, "bytes": bytes, "ranks": ranks,
     }  # fmt: skip
-    report = run(
-        file_of_flag("output", output), ops=ops, dtypes=dtypes, device=str(word("device", device)),
-        gpu=word("gpu", gpu), warm=warm, budget_s=budget_s, **sizes,
-    )  # fmt: skip
+    path = file_of_flag("output", output)
+    given = {"device": str(word("device", device)), "gpu": word("gpu", gpu), "budget_s": budget_s}
+    try:
+        report = run(path, ops=ops, dtypes=dtypes, warm=warm, **given, **sizes)
+    except KeyboardInterrupt:
+        raise RequestError(f"interrupted: {path} is whole, and the same command goes on") from None
     return replace(report, format=cast("Format", form))
 
 
@@ -105,7 +107,10 @@ def measure_device(
     if path is not None:
         check_writable(path)
     given = {flag: word(flag, value) for flag, value in {"device": device, "like": like, "name": name}.items()}
-    report, text = drafted(dtypes=dtypes, budget_s=budget_s, **given)
+    try:
+        report, text = drafted(dtypes=dtypes, budget_s=budget_s, **given)
+    except KeyboardInterrupt:
+        raise RequestError("interrupted: there is no draft without all of its measurements") from None
     if path is not None:
         write_text(path, text)
         report = replace(report, notes=(*report.notes, f"written: {path}"))
