@@ -44,8 +44,10 @@ if _TYPE_CHECKING:
     from .importers.foreign import import_file
     from .importers.huggingface.loading import import_hf
     from .importers.onnx import import_onnx
+    from .measuring.limits import measure_device
     from .measuring.measured import Measured
     from .measuring.method import Method
+    from .measuring.operator_run import measure_ops
     from .measuring.run import measure
     from .planning.answer import Plan, plan
     from .sweeping.cells import Cells
@@ -62,6 +64,8 @@ _LATER = {
     "Measured": "measuring.measured",
     "Method": "measuring.method",
     "measure": "measuring.run",
+    "measure_device": "measuring.limits",
+    "measure_ops": "measuring.operator_run",
     "Plan": "planning.answer",
     "plan": "planning.answer",
     "Cells": "sweeping.cells",
@@ -111,6 +115,8 @@ __all__ = [
     "kernels",
     "links",
     "measure",
+    "measure_device",
+    "measure_ops",
     "memory",
     "models",
     "networks",

@@ -14,6 +14,7 @@ from .commands.base import near
 from .commands.catalogue import list_, show
 from .commands.estimates import infer, memory
 from .commands.imports import import_file, import_hf, import_onnx
+from .commands.limits import measure_device, measure_ops
 from .commands.measure import measure
 from .commands.measurements import calibrate, validate
 from .commands.sweeps import plan, sweep
@@ -32,6 +33,8 @@ COMMANDS: dict[str, Callable[..., Report]] = {
     "validate": validate,
     "calibrate": calibrate,
     "measure": measure,
+    "measure_ops": measure_ops,
+    "measure_device": measure_device,
     "import_file": import_file,
     "import_onnx": import_onnx,
     "import_hf": import_hf,

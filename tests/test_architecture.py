@@ -229,6 +229,7 @@ ALLOWED: dict[str, set[str]] = {
     "__init__": {"importers.huggingface.loading"},  # a module
     "importers.counted": {"ideal"},  # the engine that adds nothing to a model
     "importers.aiconfigurator": {"node.pcie_bw"},  # a key of its files
+    "measuring.floors": {"ideal"},  # the engine that loses nothing
     "measuring.backends": {"tensorrt", "torch_tensorrt"},  # a backend, and its package
     "measuring.environment": {"cuda", "tensorrt"},  # what torch was built for, and packages whose version is noted
 }
@@ -423,24 +424,24 @@ SUFFIX = re.compile(
 _COUNTS = """
 acceptance activation_vectors active_parameters arrival_variation attention_blocks attention_dp attention_window batch
 batch_axis batch_size beams bias blocks buckets bundles cache_tensors calls cells channels columns comm_steps
-concurrency conv_window convolution_columns copied count cp cp_nodes crossings cv d_in d_out decay_rank decode_steps
-depth deviation deviations devices dilation directions dispatched dp embedding_width encoder_layer_count entry_dim ep
-error estimated executions expected_tokens_per_step expert_imbalance expert_tp experts experts_per_token
+concurrency conv_window convolution_columns copied cores count cp cp_nodes crossings cv d_in d_out decay_rank
+decode_steps depth deviation deviations devices dilation directions dispatched dp embedding_width encoder_layer_count
+entry_dim ep error estimated executions expected_tokens_per_step expert_imbalance expert_tp experts experts_per_token
 exposed_exponentials extra fast_head_dims features filters frames fullest gate_rank gates given group_size groups
-half_width half_widths head_dim heads hidden high image_size images imbalance in_channels in_values inner input
-input_shape input_variation intermediate interval_level joint_variation kept kernel kernels key_dim key_heads key_rows
-kv_heads kv_rank latent launch_year launched layer_count layer_split layers learned_rows line links logit_cap low made
-max_batch_size max_context max_devices max_positions max_replica_devices mean mean_batch_size measured median mel_bins
-merged micro_batches multiply_adds n n_devices network_steps new node_ranks nodes noise nope_dim norms num_beams
-offload_kv offload_weights out_channels out_groups out_rank output_variation overallocation oversubscription p90
-padding parameters parts pass_sequences passes past patch patches percentile position_buckets position_rows positions
-pp prefill_chunk prefill_replicas prefill_tp projector projectors pue q_rank query_rows ranks repeats repeats_least
-repeats_most replica_devices replica_ranks replicas requests residual_streams residuals rope_dim rows samples scalar
-score_rows seen seqs shape shapes share shared shared_intermediate sharers side_rows size sizes slices sms
-softmax_tensors source source_positions speedup splits spread stage_nodes stage_ranks stages state step_rank steps
-stored stride tapped tensors text_columns tiles token_share token_types tokens_per_expert tokens_per_step touches tp
-tp_and_pp tp_nodes tuned_shapes updates value value_dim value_heads values visited visited_share visits vocab warmup
-weights width window working_ranks worst
+half_width half_widths head_dim heads hidden high image image_size images imbalance in_channels in_values inner input
+input_shape input_variation intermediate interval_level joint_variation k kept kernel kernels key_dim key_heads
+key_rows kv_heads kv_rank latent launch_year launched layer layer_count layer_split layers learned_rows length line
+links logit_cap low m made max_batch_size max_context max_devices max_positions max_replica_devices mean
+mean_batch_size measured median mel_bins merged micro_batches multiply_adds n n_devices network_steps new node_ranks
+nodes noise nope_dim norms num_beams offload_kv offload_weights out_channels out_groups out_rank output_variation
+overallocation oversubscription p90 padding parameters parts pass_sequences passes past patch patches percentile
+position_buckets position_rows positions pp prefill_chunk prefill_replicas prefill_tp projector projectors pue q_rank
+query_rows ranks repeats repeats_least repeats_most replica_devices replica_ranks replicas requests residual_streams
+residuals rope_dim rows samples scalar score_rows seen seqs shape shapes share shared shared_intermediate sharers
+side_rows size sizes slices sms softmax_tensors source source_positions speedup splits spread stage_nodes stage_ranks
+stages state step_rank steps stored stride tapped tensors text_columns tiles token_share token_types tokens_per_expert
+tokens_per_step touches tp tp_and_pp tp_nodes tuned_shapes updates value value_dim value_heads values visited
+visited_share visits vocab warmup weights width window working_ranks worst
 """
 COUNTS = set(_COUNTS.split())
 """Numbers without a unit: counts, shapes, dimensionless, and tokens or positions by another word."""

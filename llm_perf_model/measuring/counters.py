@@ -32,6 +32,14 @@ class Counters:
         }
         return {name: float(value) for name, value in found.items() if value is not None}
 
+    def limits(self) -> Mapping[str, float]:
+        """The highest clock, the power limit it is shipped with and the width of its memory, of those that it tells."""
+        found = {
+            "boost_hz": self._read(lambda n: 1e6 * n.nvmlDeviceGetMaxClockInfo(self._handle, n.NVML_CLOCK_SM)),
+            "tdp_w": self._read(lambda n: n.nvmlDeviceGetPowerManagementDefaultLimit(self._handle) / 1e3),
+        }
+        return {name: float(value) for name, value in found.items() if value is not None}
+
     @property
     def driver(self) -> str | None:
         """Version of the driver; None: not known."""

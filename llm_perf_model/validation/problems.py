@@ -133,7 +133,7 @@ class Operators:
         return {
             f"kernels.{field}": Prior(value, FACTOR_OF_TIMES if field.endswith("_s") else FACTOR_OF_RATES)
             for field, value in values.items()
-            if value > 0.0
+            if value  # no kernel of that form exists, or it costs nothing
         }
 
     def engine(self, values: Mapping[str, float]) -> EngineSpec:
