@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from .breakdown import Detail, breakdown
 from .case import Case
 from .cost import Cost, price_of, usd
-from .errors import InfeasibleError, OutOfMemoryError
+from .errors import InfeasibleError, OutOfMemoryError, RequestError
 from .frontier import max_batch_size
 from .generate import Phase
 from .handover import Handover
@@ -28,6 +28,9 @@ from .specs.request import Request
 from .specs.workload import WorkloadSpec
 from .speculation import Speculation
 from .types import Mask, Num
+
+if TYPE_CHECKING:
+    from .pictures.canvas import Picture
 
 INTERVALS: dict[str, PhaseName] = {
     "prefill_s": "prefill",
@@ -291,6 +294,42 @@ class Estimate:
         """FLOPs, bytes, time, bound and share of every operator, or of every role."""
         moved = {} if self.handover is None else {"transfer": self.handover.transfer}
         return breakdown({"prefill": self.prefill} | moved | {"decode": self.decode}, by)
+
+    def plot_roofline(self) -> Picture:
+        """A picture of every operator under the roofs of its device.
+
+        Prefill and decode have a panel each: FLOP/s against FLOPs for each byte of device memory.
+
+        Raises:
+            RequestError: the estimate holds arrays, or Matplotlib is missing (extra `plot`).
+        """
+        from .plots import roofline
+
+        self._require_one("plot_roofline")
+        phases = {"prefill": (self.prefill_case, self.prefill), "decode": (self.case, self.decode)}
+        return roofline(self.describe(self).title, self.breakdown("ops").records, phases)
+
+    def plot_memory(self, batch_size: Iterable[float] | None = None) -> Picture:
+        """A picture of the peak memory of one device by part, against batch.
+
+        Args:
+            batch_size: ascending batches (default: from 1 on to a few that do not fit).
+
+        Raises:
+            RequestError: the estimate holds arrays, batches are no such numbers, or Matplotlib is missing.
+        """
+        from .plots import stack
+
+        self._require_one("plot_memory")
+        w, head = self.workload, self.describe(self).title.splitlines()[0]
+        tokens = f"\n{float(w.input_len):g} tokens in, {float(w.output_len):g} out"
+        title = head if isinstance(self.case.model, NetworkSpec) else head + tokens
+        lengths = float(w.input_len), float(w.output_len)
+        return stack(title, self.case, lengths, float(self.max_batch_size), batch_size)
+
+    def _require_one(self, name: str) -> None:
+        if np.ndim(self.total_s) > 0:
+            raise RequestError(f"{name}: the estimate holds {np.size(self.total_s)} configurations; give it one")
 
     def require_feasible(self) -> None:
         """Raise if a point cannot run.

@@ -69,6 +69,18 @@ def convolution_peak(gpu: GpuSpec, precision: PrecisionSpec, peak: Peak) -> Peak
     return _first(gpu, precision.convolution_peaks) or peak
 
 
+def units(gpu: GpuSpec, precision: PrecisionSpec) -> dict[Kind, Peak]:
+    """The unit that operators of each kind run on; exchanges have none."""
+    peak, products = gemm_peak(gpu, precision), (precision.attention, precision.experts)
+    assert peak is not None, "the precision runs on the device"
+    wide = _first(gpu, precision.wide_gemm_peaks) or peak
+    attention, experts = ((_first(gpu, own.gemm_peaks) if own else None) or peak for own in products)
+    products_of: dict[Kind, Peak] = {"gemm": peak, "wide_gemm": wide, "attention_gemm": attention}
+    products_of |= {"convolution": convolution_peak(gpu, precision, peak), "expert_gemm": experts}
+    vector: Peak = "vector_fp32" if "vector_fp32" in gpu.peak_flops_per_s else wide
+    return products_of | {"attention": wide, "slow_attention": wide, "elementwise": vector}
+
+
 def _first(gpu: GpuSpec, peaks: tuple[Peak, ...]) -> Peak | None:
     return next((peak for peak in peaks if peak in gpu.peak_flops_per_s), None)
 
@@ -325,7 +337,9 @@ class _Units:
         flops_per_s = self.gpu.peak_flops_per_s[self.convolution] / self.gpu.sms
         return ConvolutionRate(
             flops_per_s * self.computed(c.compute_efficiency * narrow, ratio),
-            flops_per_s * self.computed((c.winograd_efficiency or 0.0) * narrow, ratio),
+            0.0
+            if c.winograd_efficiency is None
+            else flops_per_s * self.computed(c.winograd_efficiency * narrow, ratio),
             self.gpu.hbm_bytes_per_s * self.capped(self.kernels.elementwise.memory_efficiency),
             float(engine.convolution_columns or c.columns),
             max((c.channel_bytes or 0.0) / self.precision.map_bytes, 1.0),

@@ -92,7 +92,7 @@ def test_json_is_alone_on_stdout_and_has_every_key_of_the_interface(run: Run) ->
 
 def test_json_echoes_the_request_with_every_flag_that_changes_the_answer(run: Run) -> None:
     request = json.loads(run(*INFER, "--tp", "2", "--batch_size", "4", "--format", "json").out)["request"]
-    flags = set(inspect.signature(infer).parameters) - {"breakdown", "format", "output"}
+    flags = set(inspect.signature(infer).parameters) - {"breakdown", "format", "output", "picture"}
     assert request.keys() == flags
     assert (request["model"], request["tp"], request["batch_size"], request["input_len"]) == ("test-13b", 2, 4, 512)
 
@@ -705,7 +705,7 @@ def test_a_name_flag_without_a_value(run: Run, flag: str) -> None:
     "flag",
     [
         "tp", "batch_size", "flops_efficiency", "pool_fraction", "power_limit_w", "energy_convention",
-        "usd_per_gpu_hour", "usd_per_kwh", "pue", "utilisation", "breakdown", "format", "output",
+        "usd_per_gpu_hour", "usd_per_kwh", "pue", "utilisation", "breakdown", "format", "output", "picture",
     ],
 )  # fmt: skip
 def test_another_flag_without_a_value(run: Run, flag: str) -> None:

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import csv
+import json
+import os
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import nbformat
 import pytest
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -18,6 +24,7 @@ MEASURING = {
     ],
 }  # fmt: skip
 """Scripts that time this machine -> flags of a short run."""
+NOTEBOOKS = sorted(EXAMPLES.rglob("*.ipynb"))
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
@@ -58,9 +65,69 @@ def test_every_measuring_example_is_run() -> None:
 
 def test_every_example_has_a_page_and_an_output() -> None:
     assert SCRIPTS
+    assert NOTEBOOKS
     for script in SCRIPTS:
         assert script.with_suffix(".out").is_file()
         assert (script.parent / "README.md").is_file()
+
+
+RUN = """
+import sys
+import nbclient
+import nbformat
+notebook = nbformat.read(sys.argv[1], as_version=4)
+nbclient.NotebookClient(notebook, timeout=120, record_timing=False).execute()
+nbformat.write(notebook, sys.argv[2])
+"""
+
+
+def outputs(notebook: Any) -> Iterator[tuple[str, list[str]]]:
+    """Each cell's code and what it prints and answers, without pictures."""
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            shown = (each.get("text") or each.get("data", {}).get("text/plain", "") for each in cell.outputs)
+            kinds = (f"{each.output_type} {sorted(each.get('data', {}))}" for each in cell.outputs)
+            yield cell.source, ["".join(shown), *dict.fromkeys(kinds)]
+
+
+@pytest.fixture
+def jupyter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Folders of its own, in which the kernel is this interpreter."""
+    folder = tmp_path / "jupyter"
+    kernel = folder / "kernels" / "python3"
+    kernel.mkdir(parents=True)
+    command = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+    spec = {"argv": command, "display_name": "Python 3", "language": "python"}
+    (kernel / "kernel.json").write_text(json.dumps(spec), encoding="utf-8")
+    for variable in ("JUPYTER_PATH", "JUPYTER_DATA_DIR", "JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR"):
+        monkeypatch.setenv(variable, str(folder))
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(EXAMPLES.parent), os.environ.get("PYTHONPATH", "")]))
+    return folder
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_prints_its_recorded_outputs(path: Path, tmp_path: Path, jupyter: Path) -> None:
+    place, work = jupyter / "done.ipynb", tmp_path / "work"
+    work.mkdir()
+    command = [sys.executable, "-c", RUN, str(path), str(place)]
+    done = subprocess.run(command, cwd=work, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    recorded, current = (nbformat.read(each, as_version=4) for each in (path, place))
+    assert list(outputs(current)) == list(outputs(recorded))
+    assert list(work.iterdir()) == []
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_is_whole_and_names_no_machine(path: Path) -> None:
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    text = path.read_text(encoding="utf-8")
+    assert not re.search(r"(?<![\w.:/-])/(work|tmp|home|root|Users|mnt|opt|var)/", text)
+    assert all(cell.execution_count for cell in notebook.cells if cell.cell_type == "code")
+    assert "image/png" in text
+    assert "stderr" not in {each.get("name") for cell in notebook.cells for each in cell.get("outputs", [])}
+    assert (path.parent / "README.md").is_file()
 
 
 @pytest.mark.parametrize(

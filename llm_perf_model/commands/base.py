@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import replace
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from ..errors import RequestError
 from ..report.document import FORMATS, Format, Report
 from ..report.export import write_text
+
+if TYPE_CHECKING:
+    from ..pictures.file import PictureFile
 
 
 def word(flag: str, value: Any) -> Any:
@@ -35,6 +38,15 @@ def file_of_flag(flag: str, path: Any) -> str:
     if isinstance(path, bool):
         raise RequestError(f"{flag}: needs the name of a file")
     return str(path)
+
+
+def picture_file(path: Any) -> PictureFile | None:
+    """The file of the flag `picture`, which is known to be writable."""
+    if path is None:
+        return None
+    from ..pictures.file import PictureFile
+
+    return PictureFile.of(file_of_flag("picture", path))
 
 
 def paths(records: Any) -> list[str] | None:

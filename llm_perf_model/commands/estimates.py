@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..api import answer
 from ..breakdown import DETAILS, Detail
@@ -15,7 +15,10 @@ from ..specs.hardware import Hardware
 from ..specs.request import Request
 from ..specs.sharing import Sharing
 from ..specs.techniques import Techniques
-from .base import finish, one_of
+from .base import finish, one_of, picture_file
+
+if TYPE_CHECKING:
+    from ..pictures.file import PictureFile
 
 
 @taking(Sharing, Techniques, Hardware)
@@ -51,6 +54,7 @@ def infer(
     breakdown: str | None = None,
     format: str = "text",
     output: str | None = None,
+    picture: str | None = None,
     **techniques: Any,
 ) -> Report:
     """How long one batch takes, and how much memory it needs.
@@ -87,13 +91,13 @@ def infer(
         breakdown: ops or roles, where the time goes
         format: text, json, csv or markdown
         output: file to write instead of standard output
+        picture: file of a picture to write: .png, .svg or .pdf; every operator under the roofs of its device
         **techniques: how ranks share, what engines do beyond one pass over a prompt and one token a step, and devices
     """
     given = given_to(locals(), "techniques")
     form, path, detail = given.pop("format"), given.pop("output", None), given.pop("breakdown", None)
-    estimate = answer(Request.of(given))
-    estimate.require_feasible()
-    return finish(_with_breakdown(estimate, detail), form, path)
+    place = picture_file(given.pop("picture", None))
+    return finish(_told(answer(Request.of(given)), detail, place), form, path)
 
 
 @taking(Sharing, Techniques)
@@ -144,6 +148,15 @@ def memory(
     given = given_to(locals(), "techniques")
     form, path = given.pop("format"), given.pop("output", None)
     return finish(Capacity(answer(Request.of(given))).report(), form, path)
+
+
+def _told(estimate: Estimate, detail: Detail | None, place: PictureFile | None) -> Report:
+    """The report of a configuration that can run, and its picture if one is asked for."""
+    estimate.require_feasible()
+    report = _with_breakdown(estimate, detail)
+    if place is None:
+        return report
+    return replace(report, notes=(*report.notes, place.write(estimate.plot_roofline())))
 
 
 def _with_breakdown(estimate: Estimate, detail: Detail | None) -> Report:

@@ -62,8 +62,9 @@ class Report:
 
         columns = width or min(max(shutil.get_terminal_size((_NARROWEST, 24)).columns, _NARROWEST), _WIDEST)
         console = Console(
-            file=io.StringIO(), width=columns, color_system=None, highlight=False, markup=False, emoji=False
-        )
+            file=io.StringIO(), width=columns, color_system=None, highlight=False, markup=False, emoji=False,
+            force_jupyter=False,
+        )  # fmt: skip
         with console.capture() as capture:
             console.print(_wrapped(self.title, columns), soft_wrap=True)
             for table in self.tables:

@@ -127,6 +127,34 @@ def label(name: str) -> str:
     return _LABELS.get(name) or f"{name.removesuffix(ending).replace('_', ' ')} {unit}".strip()
 
 
+_WORDS: Final = {
+    "ttft_s": "time to first token, ms",
+    "tpot_s": "time per output token, ms",
+    "throughput_tokens_per_s": "throughput, output tokens/s",
+    "energy_per_token_j": "energy of an output token, J",
+    "usd_per_million_output_tokens": "US dollars per million output tokens",
+    "hbm_bytes_per_s": "memory bandwidth, GB/s",
+    "flops_per_s": "peak, TFLOP/s",
+    "link_bytes_per_s": "link, GB/s",
+    "batch_size": "batch size",
+    "input_len": "prompt tokens",
+    "output_len": "output tokens",
+    "tp": "tensor-parallel ranks",
+}
+
+
+def words(name: str) -> str:
+    """A field or a metric with its unit, as the axis of a picture is called."""
+    ending, unit, _ = _scale(name)
+    plain = name.removesuffix(ending).replace("_", " ")
+    return _WORDS.get(name) or (f"{plain}, {unit}" if unit else plain)
+
+
+def unit_of(name: str) -> float:
+    """How much one of the unit of `label` and `words` is, in SI units."""
+    return _scale(name)[2]
+
+
 def shown(name: str, value: Any) -> str:
     """A value of a field or a metric in the unit of its column."""
     if value is None:
