@@ -25,6 +25,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--batch_size", default="1:16:x2", help="as one value, several with commas, or a range")
     parser.add_argument("--input_len", default="16:256:x2")
     parser.add_argument("--output_len", default="8")
+    parser.add_argument("--budget_s", default="2", help="seconds of calls of each trial")
     parser.add_argument("--folder", default="measured", help="where records and files go; what is there is kept")
     return parser.parse_args()
 
@@ -73,7 +74,7 @@ def main() -> None:
     for name in (told.decoder, told.network):
         shape = ["--input_len", told.input_len, "--output_len", told.output_len] if name == told.decoder else []
         every = folder / f"{name}.csv"
-        here = ["--device", told.device, "--gpu", gpu, "--precision", told.precision]
+        here = ["--device", told.device, "--gpu", gpu, "--precision", told.precision, "--budget_s", told.budget_s]
         command("measure", "--model", name, *here, "--batch_size", told.batch_size, *shape, "--output", str(every))
         with every.open(newline="", encoding="utf-8") as file:
             rows = [row for row in csv.DictReader(file) if row["unit"] == "ms" and row["outcome"] == "ok"]

@@ -72,7 +72,8 @@ class Runs:
     def priors(self) -> dict[str, Prior]:
         """Host times, where the base engine or its kind has such, and ratios of kernels."""
         base, eager = self.base, self.base.kind == "eager"
-        times = ["step_s", "sequence_s", "request_s", *(["layer_s", "dispatch_s"] if eager else [])]
+        waits = ["region_s"] if base.region_s else []  # of the cores that share a product
+        times = ["step_s", "sequence_s", "request_s", *(["layer_s", "dispatch_s"] if eager else []), *waits]
         priors = {field: Prior(value_at(base, field) or FIRST_TIMES_S[field], FACTOR_OF_TIMES) for field in times}
         priors |= {
             field: Prior(value_at(base, field) or 1.0, FACTOR_OF_RATES) for field in ("memory_ratio", "compute_ratio")
