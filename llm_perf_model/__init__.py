@@ -45,6 +45,11 @@ if _TYPE_CHECKING:
     from .importers.foreign import import_file
     from .importers.huggingface.loading import import_hf
     from .importers.onnx import import_onnx
+    from .measuring.limits import measure_device
+    from .measuring.measured import Measured
+    from .measuring.method import Method
+    from .measuring.operator_run import measure_ops
+    from .measuring.run import measure
     from .planning.answer import Plan, plan
     from .sweeping.cells import Cells
     from .sweeping.crossovers import Crossovers, crossovers
@@ -60,6 +65,11 @@ _LATER = {
     "import_file": "importers.foreign",
     "import_hf": "importers.huggingface.loading",
     "import_onnx": "importers.onnx",
+    "Measured": "measuring.measured",
+    "Method": "measuring.method",
+    "measure": "measuring.run",
+    "measure_device": "measuring.limits",
+    "measure_ops": "measuring.operator_run",
     "Plan": "planning.answer",
     "plan": "planning.answer",
     "Cells": "sweeping.cells",
@@ -89,6 +99,8 @@ __all__ = [
     "LayoutSpec",
     "LinkSpec",
     "LlmPerfModelError",
+    "Measured",
+    "Method",
     "ModelSpec",
     "NetworkSpec",
     "OutOfMemoryError",
@@ -116,6 +128,9 @@ __all__ = [
     "import_onnx",
     "kernels",
     "links",
+    "measure",
+    "measure_device",
+    "measure_ops",
     "memory",
     "models",
     "networks",

@@ -24,7 +24,7 @@ from .specs.engine import EngineSpec
 from .specs.gpu import GpuSpec
 from .specs.hardware import Given
 from .specs.kernels import KernelSpec
-from .specs.layer import Shape, shape_after, text_of
+from .specs.layer import Shape
 from .specs.layout import LayoutSpec
 from .specs.link import LinkSpec
 from .specs.model import ModelSpec
@@ -273,13 +273,7 @@ def _graph(
         if shape is not None:
             raise InfeasibleError(f"input_shape: {model.name} takes tokens: give input_len")
         return _with_casts(build_split(model, engine, precision, split, beams), engine, precision)
-    try:
-        shape_after(model.layers, shape or model.input)
-    except ValueError as error:
-        raise InfeasibleError(
-            f"input_shape {text_of(shape or model.input)} does not suit {model.name}: {error}"
-        ) from None
-    return _with_casts(build_network(model, engine, precision, shape or model.input), engine, precision)
+    return _with_casts(build_network(model, engine, precision, model.samples_of(shape)), engine, precision)
 
 
 def _with_casts(graph: Graph, engine: EngineSpec, precision: PrecisionSpec) -> Graph:

@@ -15,6 +15,8 @@ from .commands.bottlenecks import crossovers, sensitivity
 from .commands.catalogue import list_, show
 from .commands.estimates import infer, memory
 from .commands.imports import import_file, import_hf, import_onnx
+from .commands.limits import measure_device, measure_ops
+from .commands.measure import measure
 from .commands.measurements import calibrate, validate
 from .commands.sweeps import plan, sweep
 from .errors import LlmPerfModelError, OutOfMemoryError
@@ -33,6 +35,9 @@ COMMANDS: dict[str, Callable[..., Report]] = {
     "show": show,
     "validate": validate,
     "calibrate": calibrate,
+    "measure": measure,
+    "measure_ops": measure_ops,
+    "measure_device": measure_device,
     "import_file": import_file,
     "import_onnx": import_onnx,
     "import_hf": import_hf,

@@ -218,6 +218,23 @@ def test_link_efficiency_is_fitted_only_where_ranks_exchange(five: Calibration, 
 # Rows that cannot be right, or cannot be used together.
 
 
+def test_the_waking_of_cores_is_fitted_where_the_engine_has_it(tmp_path: Path) -> None:
+    """Another processor wakes its threads in another time: here a fifth of the base's, with twice its arithmetic."""
+    base = load(EngineSpec, "pytorch-cpu")
+    truth = with_values(base, ("region_s", "compute_ratio"), (3e-5, 1.6))
+    rows: list[dict[str, Any]] = []
+    for batch, length in ((1, 16), (1, 128), (4, 16), (4, 128), (16, 64)):
+        shape = {"batch_size": batch, "input_len": length}
+        e = lpm.estimate("opt-125m", gpu="ryzen-9-5950x", engine=truth, precision="fp32", output_len=2, **shape)
+        same = {"engine": "mine", "model": "opt-125m", "device": "ryzen-9-5950x", "w_dtype": "fp32", "batch": batch}
+        for metric, seconds in (("prefill_ms", e.prefill_s), ("decode_ms_per_token", e.decode_step_s)):
+            rows.append({**same, "input_len": length, "output_len": 2, "metric": metric, "value": 1e3 * float(seconds)})
+    found = lpm.calibrate(str(write(tmp_path / "r.csv", rows)), engine="pytorch-cpu", name="mine")
+    assert found.region_s == pytest.approx(3e-5, rel=0.25)
+    assert found.compute_ratio == pytest.approx(1.6, rel=0.1)
+    assert "region_s" not in lpm.calibrate(str(write(tmp_path / "r.csv", runs(APART))), name="other").fits[0].fields
+
+
 def test_contradicting_rows_are_named_by_file_and_line(run: Run, tmp_path: Path) -> None:
     rows = runs(APART)
     path = write(tmp_path / "odd.csv", [*rows, {**rows[4], "value": 1.5 * float(rows[4]["value"])}])

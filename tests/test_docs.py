@@ -29,6 +29,8 @@ from llm_perf_model.graph.stack import parameters
 from llm_perf_model.handover import Handover
 from llm_perf_model.intervals import Interval
 from llm_perf_model.machine import Connection
+from llm_perf_model.measuring.method import Timing as CallTiming
+from llm_perf_model.measuring.trials import Trial
 from llm_perf_model.ops.base import AbstractOp, Cost, Live, Product
 from llm_perf_model.ops.batch import Batch, Group
 from llm_perf_model.ops.elementwise import Elementwise
@@ -386,8 +388,9 @@ CLASSES: list[type] = [
     HostLink, Draft,
     PlanRequest, Lengths, Load, Option, Rejected, lpm.SweepFolder,
     lpm.Sensitivity, Upgrade, Change, lpm.Crossovers, Crossover, Pair, Parts, Single,
+    lpm.Method, lpm.Measured, Trial, CallTiming,
 ]  # fmt: skip
-HEADINGS = {money.Cost: "Cost in US dollars", NetworkPool: "Pool of a network"}
+HEADINGS = {CallTiming: "Timing of a call", money.Cost: "Cost in US dollars", NetworkPool: "Pool of a network"}
 """Heading of a class whose name another class has too."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import re
@@ -15,7 +16,14 @@ import nbformat
 import pytest
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
-SCRIPTS = sorted(EXAMPLES.rglob("*.py"))
+SCRIPTS = sorted(path for path in EXAMPLES.rglob("*.py") if not path.stem.startswith("measure_"))
+MEASURING = {
+    "bloom_batch_sweep/measure_bloom.py": ["--device", "cpu"],
+    "model_optimisations/measure_model_optimisations.py": [
+        "--device", "cpu", "--networks", "custom-cnn,bert-base", "--batch_size", "1,2"
+    ],
+}  # fmt: skip
+"""Scripts that time this machine -> flags of a short run."""
 NOTEBOOKS = sorted(EXAMPLES.rglob("*.ipynb"))
 
 
@@ -29,6 +37,30 @@ def test_example_prints_its_recorded_output(script: Path, tmp_path: Path) -> Non
     assert done.returncode == 0
     assert done.stdout == recorded.read_text()
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("script", MEASURING)
+def test_a_measuring_example_writes_records_and_goes_on_where_it_ended(script: str, tmp_path: Path) -> None:
+    """A second run finds all in the records: it prints the same times and adds none."""
+    pytest.importorskip("torch")
+    pytest.importorskip("transformers")
+    command = [sys.executable, str(EXAMPLES / script), *MEASURING[script]]
+    printed, records = [], []
+    for _ in range(2):
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        printed.append(done.stdout)
+        records.append((tmp_path / "records.csv").read_bytes())
+    assert printed[0] == printed[1] and records[0] == records[1]
+    assert max(map(len, printed[0].splitlines())) <= 80
+    rows = [*csv.DictReader(records[0].decode().splitlines())]
+    assert rows and {row["outcome"] for row in rows} == {"ok"}
+    assert [path.name for path in tmp_path.iterdir()] == ["records.csv"]
+
+
+def test_every_measuring_example_is_run() -> None:
+    found = {str(path.relative_to(EXAMPLES)) for path in EXAMPLES.rglob("measure_*.py")}
+    assert found >= set(MEASURING)
 
 
 def test_every_example_has_a_page_and_an_output() -> None:

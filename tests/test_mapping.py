@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import llm_perf_model as lpm
-from llm_perf_model.specs.catalog import load
+from llm_perf_model.specs.catalog import data_folder, load
 from llm_perf_model.specs.engine import EngineSpec
 from llm_perf_model.validation.compare import score
 from llm_perf_model.validation.mapping import (
@@ -287,3 +289,19 @@ def test_a_decode_step_needs_an_output_length() -> None:
 def test_an_engine_replaces_the_one_of_the_row() -> None:
     mapped = map_record(record(engine="nobody's"), "vllm")
     assert (mapped.engine, mapped.request["engine"], mapped.fallback) == ("vllm", "vllm", False)
+
+
+def test_a_path_stands_where_a_name_of_the_catalogue_could(tmp_path: Path) -> None:
+    """Of a machine or a model without a file in the catalogue; the request names the file, not what is in it."""
+    gpu, model = tmp_path / "mine.json", tmp_path / "small.json"
+    for path, kind, source in ((gpu, "gpu_configs", "a100-sxm-80gb"), (model, "model_configs", "opt-125m")):
+        data = json.loads((data_folder(kind) / f"{source}.json").read_bytes())
+        path.write_text(json.dumps({**data, "name": path.stem, "aliases": []}))
+    row = record(device=str(gpu), model=str(model))
+    mapped = map_record(row)
+    assert (mapped.request["gpu"], mapped.request["model"]) == (str(gpu), str(model))
+    assert score(row, mapped).error == pytest.approx(
+        score(row, map_record(record(device="a100-sxm-80gb", model="opt-125m"))).error
+    )
+    with pytest.raises(UnmappableError, match=r"^unknown device '/no/such/file.json'$"):
+        map_record(record(device="/no/such/file.json"))

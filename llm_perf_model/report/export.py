@@ -54,6 +54,39 @@ def write_columns(path: str, columns: Mapping[str, Any], form: ColumnFormat, fla
             assert_never(never)
 
 
+def append_lines(path: str, text: str, flag: str = "output") -> None:
+    """Add whole lines to the end of a file; they are on the disk when this returns, or none of them is in the file.
+
+    Raises:
+        RequestError: the place cannot be written.
+    """
+    try:
+        with Path(path).expanduser().open("ab", buffering=0) as file:
+            before = file.seek(0, os.SEEK_END)
+            try:
+                left = memoryview(text.encode())
+                while left:
+                    left = left[file.write(left) :]
+                os.fsync(file.fileno())
+            except BaseException:
+                file.truncate(before)
+                raise
+    except (OSError, ValueError, RuntimeError) as error:
+        raise _refused(path, flag, error) from None
+
+
+def cut_to(path: str, size_bytes: int, flag: str = "output") -> None:
+    """Cut off what stands in a file behind a place.
+
+    Raises:
+        RequestError: the file cannot be changed.
+    """
+    try:
+        os.truncate(Path(path).expanduser(), size_bytes)
+    except OSError as error:
+        raise _refused(path, flag, error) from None
+
+
 def write_table(path: str, columns: Mapping[str, Any], notes: Mapping[str, str], flag: str = "output") -> None:
     """Write arrays of equal length and some notes as a Parquet file.
 

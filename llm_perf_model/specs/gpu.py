@@ -10,6 +10,7 @@ from pydantic import Field
 from .base import Count, FileSpec, Name, NonNegative, Positive, Spec
 
 DeviceKind = Literal["gpu", "cpu", "accelerator"]
+Vendor = Literal["nvidia", "amd", "intel", "google"]
 Peak = Literal[
     "vector_fp64",
     "vector_fp32",
@@ -53,7 +54,7 @@ class GpuSpec(FileSpec):
     """
 
     kind: DeviceKind = "gpu"
-    vendor: Literal["nvidia", "amd", "intel", "google"]
+    vendor: Vendor
     generation: Name
     form: Literal["sxm", "pcie", "nvl", "oam", "superchip", "socket", "pod"]
     launch_year: Annotated[int, Field(ge=2010, le=2035)]

@@ -7,8 +7,9 @@ from typing import Annotated
 
 from pydantic import Field
 
+from ..errors import InfeasibleError
 from .base import Count, FileSpec, Positive
-from .layer import Layer, shape_after
+from .layer import Layer, Shape, shape_after, text_of
 
 
 class NetworkSpec(FileSpec):
@@ -50,6 +51,19 @@ class NetworkSpec(FileSpec):
     def layer_count(self) -> int:
         """Layers that the host starts one by one."""
         return len(self.layers)
+
+    def samples_of(self, shape: Shape | None) -> Shape:
+        """The shape of samples: `shape`, or that of the file.
+
+        Raises:
+            InfeasibleError: a layer does not take what the layers before it make of such samples.
+        """
+        given = shape or self.input
+        try:
+            shape_after(self.layers, given)
+        except ValueError as error:
+            raise InfeasibleError(f"input_shape {text_of(given)} does not suit {self.name}: {error}") from None
+        return given
 
     def problems(self) -> Iterator[tuple[str, str]]:
         yield from super().problems()

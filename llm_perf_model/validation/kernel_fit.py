@@ -9,8 +9,10 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from ..machine import convolution_peak, gemm_peak
 from ..specs.catalog import load
 from ..specs.collective import CollectiveSpec
+from ..specs.gpu import GpuSpec
 from ..specs.kernels import KernelSpec
 from ..specs.precision import PrecisionSpec
 from .fit import Solution, solve, value_at, with_values
@@ -115,8 +117,13 @@ FAMILIES = frozenset(
 
 def family_of_row(row: Timed) -> str:
     """The family of a row's coefficients: products and convolutions on vector units have their own."""
-    vector = row.family in {"gemm", "convolution"} and row.precision == "fp32"
-    return f"vector_{row.family}" if vector else row.family
+    if row.family not in {"gemm", "convolution"}:
+        return row.family
+    gpu, precision = load(GpuSpec, row.gpu), load(PrecisionSpec, row.precision)
+    peak = gemm_peak(gpu, precision)
+    assert peak is not None, "a timed operator has a unit"
+    unit = peak if row.family == "gemm" else convolution_peak(gpu, precision, peak)
+    return row.family if unit.startswith("tensor_") else f"vector_{row.family}"
 
 
 _PRODUCTS = ("compute_efficiency", "memory_efficiency", "load_bytes_per_cycle", "wave_s", "split_s")

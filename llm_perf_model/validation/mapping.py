@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-from ..errors import UnknownNameError
+from ..errors import SpecError, UnknownNameError
 from ..estimate import Estimate
 from ..specs.base import FileSpec
-from ..specs.catalog import load, names
+from ..specs.catalog import is_path, load, names
 from ..specs.engine import EngineSpec
 from ..specs.gpu import GpuSpec
 from ..specs.model import ModelSpec
@@ -158,10 +158,15 @@ def request_of(record: Record, engine: str | None = None) -> Asked:
         UnmappableError: with the reason.
     """
     rules = convention(record)
-    model = _resolve("model", str(rules.get("model_of_method", record.model)), ModelSpec, NetworkSpec)
-    gpu = _resolve("device", str(rules.get("device_of_method", record.device)), GpuSpec).name
+    named, gpu = str(rules.get("model_of_method", record.model)), str(rules.get("device_of_method", record.device))
+    model, device = _resolve("model", named, ModelSpec, NetworkSpec), _resolve("device", gpu, GpuSpec)
     runs_as, fallback = (engine, False) if engine else engine_for(str(rules.get("runs_as", record.engine)))
-    request: dict[str, Any] = {"model": model.name, "gpu": gpu, "engine": runs_as, "precision": _precision(record)}
+    request: dict[str, Any] = {
+        "model": named if is_path(named) else model.name,
+        "gpu": gpu if is_path(gpu) else device.name,
+        "engine": runs_as,
+        "precision": _precision(record),
+    }
     request |= _samples(record) if isinstance(model, NetworkSpec) else _workload(record)
     request |= _layout(record, load(EngineSpec, runs_as))
     if record.metric in ENERGY_METRICS and "energy" in rules:
@@ -207,7 +212,7 @@ def _resolve(word: str, name: str, *kinds: type[FileSpec]) -> FileSpec:
     for kind in kinds:
         try:
             return load(kind, name)
-        except UnknownNameError:
+        except SpecError:  # no such name, or a file of another kind
             continue
     raise UnmappableError(f"unknown {word} '{name}'")
 

@@ -12,7 +12,7 @@ from ..errors import InfeasibleError, UnknownNameError
 from ..graph.parts import NORM_TOUCHES
 from ..machine import gemm_peak
 from ..ops.attention import FusedAttention
-from ..ops.base import AbstractOp
+from ..ops.base import AbstractOp, Cost
 from ..ops.batch import UNLIMITED, Batch
 from ..ops.collective import AllGather, AllReduce, Transfer
 from ..ops.dense import Embedding, Linear
@@ -20,7 +20,7 @@ from ..ops.elementwise import Elementwise
 from ..ops.moe import ExpertLinear
 from ..ops.node import Node
 from ..placement import connection
-from ..specs.catalog import load
+from ..specs.catalog import is_path, load
 from ..specs.ffn import GatedFfn
 from ..specs.gpu import GpuSpec
 from ..specs.model import ModelSpec
@@ -53,6 +53,8 @@ class Timed:
     """Time below which the method shows nothing: the host launches no faster."""
     fitted: bool
     """Whether coefficients are fitted to it; else it is only scored."""
+    cold: bool = False
+    """Whether the method took care that operands come from memory."""
 
 
 def timed(record: Record, engine: str | None = None) -> Timed:
@@ -64,31 +66,49 @@ def timed(record: Record, engine: str | None = None) -> Timed:
     if record.outcome != "ok" or record.metric != "time_ms":
         raise UnmappableError(f"metric '{record.metric}' of an operator is not a time")
     try:
-        gpu = load(GpuSpec, record.device).name
+        device = load(GpuSpec, record.device)
     except UnknownNameError:
         raise UnmappableError(f"unknown device '{record.device}'") from None
     precision = _precision(record.w_dtype)
+    family, nodes, batch = _built(record, precision)
+    rules = convention(record)
+    runs_as = engine or str(rules.get("runs_as", "generic-fused"))
+    added_s = (rules.get("launch_s", 0.0), rules.get("least_s", 0.0))
+    ranks = _ranks(record)
+    _check_runs(device, precision, ranks)
+    gpu = record.device if is_path(record.device) else device.name
+    scored = (not rules.get("unfitted"), record.extra.get("cache") == "cold")
+    return Timed(record, family, gpu, precision, runs_as, nodes, batch, ranks, *added_s, *scored)
+
+
+def work(record: Record) -> Cost:
+    """What a timed operator computes and moves, on one rank, whatever the device.
+
+    Raises:
+        UnmappableError: with the reason.
+    """
+    _, nodes, batch = _built(record, _precision(record.w_dtype))
+    return Cost(*map(sum, zip(*(node.cost(batch) for node in nodes), strict=True)))
+
+
+def _built(record: Record, precision: str) -> Built:
+    """The nodes and the batch of a record."""
     name = record.operator.rsplit("/", 1)[-1]
     found = next((build for pattern, build in _BUILDERS.items() if re.fullmatch(pattern, record.operator)), None)
     if found is None:
         raise UnmappableError(f"operator '{record.operator}' is not in the model")
-    rules = convention(record)
     try:
-        family, nodes, batch = found(record, load(PrecisionSpec, precision), name)
+        return found(record, load(PrecisionSpec, precision), name)
     except KeyError as missing:
         raise UnmappableError(f"the record states no {missing.args[0]}") from None
-    runs_as = engine or str(rules.get("runs_as", "generic-fused"))
-    added_s = (rules.get("launch_s", 0.0), rules.get("least_s", 0.0))
-    ranks = _ranks(record)
-    _check_runs(gpu, precision, ranks)
-    return Timed(record, family, gpu, precision, runs_as, nodes, batch, ranks, *added_s, not rules.get("unfitted"))
 
 
-def _check_runs(gpu: str, precision: str, ranks: int) -> None:
+def _check_runs(device: GpuSpec, precision: str, ranks: int) -> None:
     """Refuse what no such device can run."""
-    device = load(GpuSpec, gpu)
     if gemm_peak(device, load(PrecisionSpec, precision)) is None:
-        raise UnmappableError(f"{gpu} has no unit for {precision}")
+        raise UnmappableError(f"{device.name} has no unit for {precision}")
+    if device.kind == "cpu" and ranks > 1:
+        raise UnmappableError("processes of one processor exchange through its memory, for which there is no link")
     try:
         connection(device, ranks, None)
     except InfeasibleError as error:
@@ -99,9 +119,10 @@ _DTYPES: Final[Mapping[str, str]] = {
     r"bfloat16.*|bf16": "bf16",
     r"fp16|half|16 bit inputs, 16 bit multiplication.*": "w16a16",
     r"fp32|Float": "fp32",
+    "tf32": "tf32",
     "int4_wo": "w4a16",
     "int8_wo": "w8a16",
-    "sq": "w8a8",
+    r"sq|int8": "w8a8",
     "fp8": "fp8",
     "fp8_block": "fp8-block",
 }
@@ -160,7 +181,7 @@ def _attention(record: Record, p: PrecisionSpec, name: str) -> Built:
     return "attention", tuple(nodes), Batch.uniform(seqs, new, keys - new)
 
 
-_TENSORS: Final = {"add": 3.0, "mul": 3.0, "div": 3.0, "pow": 3.0, "layernorm": 3.0, "softmax": 3.0}
+_TENSORS: Final = {"add": 3.0, "mul": 3.0, "div": 3.0, "pow": 3.0, "layernorm": 3.0, "softmax": 3.0, "triad": 3.0}
 """Tensors that a pass reads and writes, where they are not two: a norm reads its input twice."""
 
 
@@ -266,6 +287,10 @@ def _recurrence(record: Record, p: PrecisionSpec, name: str) -> Built:
     return "recurrent", (node,), batch
 
 
+def _host_call(*_: object) -> Built:
+    raise UnmappableError("host time of a call is a figure of an engine (`dispatch_s`), not of an operator")
+
+
 _BUILDERS: Final[Mapping[str, Builder]] = {
     r"gemm(/.*)?": _gemm,
     r"context_attention|generation_attention": _attention,
@@ -273,7 +298,8 @@ _BUILDERS: Final[Mapping[str, Builder]] = {
     r"elementwise/.*|gelu|layernorm|softmax": _plain_pass,
     "moe": _experts,
     r"all_reduce|all_gather|reduce_scatter|send_recv": _collective,
-    r"conv/Forward \(msec\)": _convolution,
+    r"conv/Forward \(msec\)|convolution": _convolution,
     r"rnn/.*": _recurrence,
+    "dispatch": _host_call,
 }
 """Name of an operator -> what it is."""

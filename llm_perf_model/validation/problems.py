@@ -72,7 +72,8 @@ class Runs:
     def priors(self) -> dict[str, Prior]:
         """Host times, where the base engine or its kind has such, and ratios of kernels."""
         base, eager = self.base, self.base.kind == "eager"
-        times = ["step_s", "sequence_s", "request_s", *(["layer_s", "dispatch_s"] if eager else [])]
+        waits = ["region_s"] if base.region_s else []  # of the cores that share a product
+        times = ["step_s", "sequence_s", "request_s", *(["layer_s", "dispatch_s"] if eager else []), *waits]
         priors = {field: Prior(value_at(base, field) or FIRST_TIMES_S[field], FACTOR_OF_TIMES) for field in times}
         priors |= {
             field: Prior(value_at(base, field) or 1.0, FACTOR_OF_RATES) for field in ("memory_ratio", "compute_ratio")
@@ -133,7 +134,7 @@ class Operators:
         return {
             f"kernels.{field}": Prior(value, FACTOR_OF_TIMES if field.endswith("_s") else FACTOR_OF_RATES)
             for field, value in values.items()
-            if value > 0.0
+            if value  # no kernel of that form exists, or it costs nothing
         }
 
     def engine(self, values: Mapping[str, float]) -> EngineSpec:

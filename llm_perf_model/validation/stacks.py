@@ -41,7 +41,7 @@ class Stack:
 
     @property
     def first(self) -> Timed:
-        """One of them: family, device, precision, engine and ranks are those of all."""
+        """One of them: family, device, precision, engine, ranks and where operands come from are those of all."""
         return self.rows[0]
 
     @cached_property
@@ -80,7 +80,10 @@ class Stack:
         if joined is not None and reached is not None:
             joined = joined._replace(reached=reached)
         rates = kernels or engine.kernels or load(KernelSpec, gpu.generation)
-        return machine(gpu, engine, rates, precision, peak, 0, joined, load(PowerSpec, gpu.generation))
+        found = machine(gpu, engine, rates, precision, peak, 0, joined, load(PowerSpec, gpu.generation))
+        if first.cold and found.passes is not None:
+            return dataclasses.replace(found, passes=found.passes._replace(cache_bytes=0.0))
+        return found
 
     def time_s(self, kernels: KernelRates | None = None, reached: CollectiveSpec | None = None) -> Num:
         """Estimated seconds of every row."""
@@ -97,7 +100,8 @@ def stacked(rows: Iterable[Timed]) -> tuple[Stack, ...]:
     groups: dict[tuple[Any, ...], list[Timed]] = {}
     for row in rows:
         structure = tuple((node.name, node.kernels, type(node.op), _structure(node.op)) for node in row.nodes)
-        groups.setdefault((row.family, row.gpu, row.precision, row.engine, row.ranks, structure), []).append(row)
+        case = (row.family, row.gpu, row.precision, row.engine, row.ranks, row.cold)
+        groups.setdefault((*case, structure), []).append(row)
     return tuple(_stack(same) for same in groups.values())
 
 

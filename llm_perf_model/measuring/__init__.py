@@ -1,0 +1,1 @@
+"""The machine at hand, measured: models, networks and operators as records."""
