@@ -44,6 +44,7 @@ if _TYPE_CHECKING:
     from .importers.foreign import import_file
     from .importers.huggingface.loading import import_hf
     from .importers.onnx import import_onnx
+    from .importers.results.imported import import_results
     from .planning.answer import Plan, plan
     from .sweeping.cells import Cells
     from .sweeping.grid import Sweep
@@ -56,6 +57,7 @@ _LATER = {
     "import_file": "importers.foreign",
     "import_hf": "importers.huggingface.loading",
     "import_onnx": "importers.onnx",
+    "import_results": "importers.results.imported",
     "Plan": "planning.answer",
     "plan": "planning.answer",
     "Cells": "sweeping.cells",
@@ -100,6 +102,7 @@ __all__ = [
     "import_file",
     "import_hf",
     "import_onnx",
+    "import_results",
     "kernels",
     "links",
     "memory",

@@ -13,7 +13,7 @@ from itertools import pairwise
 from .commands.base import near
 from .commands.catalogue import list_, show
 from .commands.estimates import infer, memory
-from .commands.imports import import_file, import_hf, import_onnx
+from .commands.imports import import_file, import_hf, import_onnx, import_results
 from .commands.measurements import calibrate, validate
 from .commands.sweeps import plan, sweep
 from .errors import LlmPerfModelError, OutOfMemoryError
@@ -33,6 +33,7 @@ COMMANDS: dict[str, Callable[..., Report]] = {
     "import_file": import_file,
     "import_onnx": import_onnx,
     "import_hf": import_hf,
+    "import_results": import_results,
 }
 
 
