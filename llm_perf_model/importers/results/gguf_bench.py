@@ -80,7 +80,7 @@ def _devices(stated: Stated) -> list[str]:
     if cards is None or stated.fields.get("n_gpu_layers") == 0 or stated.fields.get("backends") == "CPU":
         processor = text(stated, "cpu_info")
         return [] if processor is None else [processor]
-    names = [name.strip() for name in re.split(r", |/", cards)]
+    names = cards.split(", ")
     return names[:1] if stated.fields.get("split_mode") == "none" else names
 
 

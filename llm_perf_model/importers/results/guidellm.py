@@ -1,8 +1,8 @@
 """Reports of GuideLLM, `benchmarks.json` [1]_.
 
 The layouts 1 (of GuideLLM 0.6) and 2 (of 0.7 and 0.8) are read, as `metadata.version` counts them. Reports of 0.4 and
-0.5 state no version and have the fields of layout 1. Only requests that succeeded count. The tool's `time_per_output_token_ms` holds the first token, so `inter_token_latency_ms`, which does
-not, becomes `tpot_ms`.
+0.5 state no version and have the fields of layout 1. Only requests that succeeded count. The tool's
+`time_per_output_token_ms` holds the first token, so `inter_token_latency_ms`, which does not, becomes `tpot_ms`.
 
 .. [1] https://github.com/vllm-project/guidellm, src/guidellm/benchmark/schemas/report.py and metrics.py
 """

@@ -1,8 +1,8 @@
 """Summaries of MLPerf LoadGen, `mlperf_log_summary.txt` [1]_.
 
 A summary states no version, model, device or lengths: the user states the last three. Read are runs of performance;
-times of tokens are there where LoadGen was asked for them. `samples_per_query` is the batch where queries come one after
-the other.
+times of tokens are there where LoadGen was asked for them. `samples_per_query` is the batch where queries come one
+after the other.
 
 .. [1] https://github.com/mlcommons/inference, loadgen/results.cc
 """

@@ -45,7 +45,8 @@ def _load(row: Result) -> str:
     if at_once is not None:
         return f"{at_once} at a time"
     if per_s is None:
-        return "-"
+        in_flight = row.extra.get("mean_concurrency")
+        return "-" if in_flight is None else f"{in_flight:.3g} in flight"
     return "all at once" if per_s == "inf" else f"{per_s:g} a second"
 
 
