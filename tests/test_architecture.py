@@ -223,6 +223,14 @@ ALLOWED: dict[str, set[str]] = {
     "__init__": {"importers.huggingface.loading"},  # a module
     "importers.counted": {"ideal"},  # the engine that adds nothing to a model
     "importers.aiconfigurator": {"node.pcie_bw"},  # a key of its files
+    "importers.results.trtllm": {"trtllm"},  # the tool whose files it reads
+    "importers.results.optimum": {  # the same, and keys and a word of its files
+        "optimum",
+        "environment.optimum_benchmark_version",
+        "backend.torch_dtype",
+        "backend.torch_compile",
+        "pytorch",
+    },
 }
 """Module -> whole strings that name a product there."""
 

@@ -27,6 +27,7 @@ from llm_perf_model.generate import Phase, Steps
 from llm_perf_model.graph.parts import Split
 from llm_perf_model.graph.stack import parameters
 from llm_perf_model.handover import Handover
+from llm_perf_model.importers.results.result import Result
 from llm_perf_model.intervals import Interval
 from llm_perf_model.machine import Connection
 from llm_perf_model.ops.base import AbstractOp, Cost, Live, Product
@@ -380,7 +381,7 @@ CLASSES: list[type] = [
     Point, Alternatives, lpm.Capacity, Power, money.Price, money.Cost, Images, Techniques, Steps, Hardware, lpm.Sweep,
     lpm.Cells, Axis, Skipped, Metric, Sharing, Pipeline, Links, Joints, Split, Router, Speculation, Guessed, Handover,
     HostLink, Draft,
-    PlanRequest, Lengths, Load, Option, Rejected,
+    PlanRequest, Lengths, Load, Option, Rejected, Result,
 ]  # fmt: skip
 HEADINGS = {money.Cost: "Cost in US dollars", NetworkPool: "Pool of a network"}
 """Heading of a class whose name another class has too."""

@@ -15,10 +15,14 @@ from ...specs.engine import EngineSpec
 from ...specs.gpu import GpuSpec
 from ...specs.model import ModelSpec
 from ...specs.network import NetworkSpec
-from . import aiperf, gguf_bench, guidellm, loadgen, offline, optimum, serving, trtllm
+from . import aiperf, gguf_bench, guidellm, loadgen, offline, serving
 from .file import parts
+from .optimum import recognises as holds_passes
+from .optimum import results as of_passes
 from .result import COUNTS, STATED, Result
 from .tool import tools
+from .trtllm import recognises as holds_report
+from .trtllm import results as of_report
 
 
 class Reader(NamedTuple):
@@ -34,9 +38,9 @@ READERS: Final = (
     Reader(offline.recognises_throughput, offline.throughput),
     Reader(guidellm.recognises, guidellm.results),
     Reader(aiperf.recognises, aiperf.results),
-    Reader(trtllm.recognises, trtllm.results),
+    Reader(holds_report, of_report),
     Reader(gguf_bench.recognises, gguf_bench.results),
-    Reader(optimum.recognises, optimum.results),
+    Reader(holds_passes, of_passes),
     Reader(loadgen.recognises, loadgen.results),
 )
 """Every tool that is read."""

@@ -84,7 +84,7 @@ def first_text(stated: Stated, *keys: str) -> str | None:
 
 def format_of(dtype: str | None) -> str | None:
     """A number format in the words of records."""
-    return None if dtype is None else _FORMATS.get(dtype.removeprefix("torch.").lower(), dtype.lower())
+    return None if dtype is None else _FORMATS.get(dtype.lower().rpartition(".")[2], dtype.lower())
 
 
 def over_requests(
