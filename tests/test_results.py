@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import llm_perf_model as lpm
+from llm_perf_model.importers.results.file import parts
 from llm_perf_model.importers.results.gguf_bench import results as gguf_results
 from llm_perf_model.importers.results.imported import READERS
 from llm_perf_model.importers.results.result import COUNTS, STATED, Result
@@ -549,6 +552,31 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
         lpm.import_results(path)
 
 
+def places(value: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Keys and numbers that lead to each value inside another; of a list the first one only."""
+    inside = value.items() if isinstance(value, dict) else enumerate(value[:1]) if isinstance(value, list) else ()
+    for key, item in inside:
+        yield (*place, key)
+        yield from places(item, (*place, key))
+
+
+@pytest.mark.parametrize("odd", [None, "x", [], [1], {}, -1, 0, True, float("nan"), 1e400], ids=repr)
+@pytest.mark.parametrize("name", [path.name for path in sorted(FOLDER.glob("*.*")) if path.suffix != ".md"])
+def test_an_odd_value_at_any_place_is_read_around_or_refused(name: str, odd: Any) -> None:
+    """Nothing but an error of the library, wherever it stands."""
+    part = parts(FOLDER / name)[0]
+    (reader,) = (reader for reader in READERS if reader.recognises(part))
+    for place in places(part):
+        spoilt = copy.deepcopy(part)
+        inside = spoilt
+        for key in place[:-1]:
+            inside = inside[key]
+        inside[place[-1]] = odd
+        if reader.recognises(spoilt):
+            with suppress(lpm.LlmPerfModelError):
+                assert all(row.value and 0.0 < row.value < float("inf") for row in reader.results(name, spoilt))
+
+
 @pytest.mark.parametrize("cut", [40, 400, 900])
 @pytest.mark.parametrize("name", ["vllm_serve.json", "guidellm.json", "trtllm_bench.json", "llama_bench.json"])
 def test_a_file_that_is_cut_off_is_refused(tmp_path: Path, name: str, cut: int) -> None:
@@ -559,8 +587,6 @@ def test_a_file_that_is_cut_off_is_refused(tmp_path: Path, name: str, cut: int) 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.*")), ids=lambda path: path.name)
 def test_a_file_is_of_one_tool(path: Path) -> None:
-    from llm_perf_model.importers.results.file import parts
-
     if path.suffix == ".md":
         return
     for part in parts(path):

@@ -66,7 +66,7 @@ def results(where: str, data: Mapping[str, Any]) -> Iterator[Result]:
 
 def _to_ms(stated: Stated, field: str) -> float:
     unit = stated.fields.get(f"{field}.unit", "ms")
-    if unit not in _TO_MS:
+    if not isinstance(unit, str) or unit not in _TO_MS:
         raise stated.refuse(f"{field}.unit is {unit!r}; must be {', '.join(_TO_MS)}")
     return _TO_MS[unit]
 

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from ..stated import Stated
 from .result import Result
-from .tool import format_of, text, tools
+from .tool import format_of, known, text, tools
 
 _MARKS: Final = frozenset({"build_commit", "model_type", "n_prompt", "n_gen", "avg_ts"})
 _WEIGHTS: Final = r"(?:mostly |all )?(I?Q\d\w*|B?F16|F32|MXFP4)(?: - (\w)\w*| MoE| - [\d.]+ bpw)?$"
@@ -60,7 +60,7 @@ def results(where: str, data: Mapping[str, Any]) -> Iterator[Result]:
 
 def _tokens(stated: Stated, key: str) -> int:
     """A count that may be 0."""
-    return 0 if stated.fields.get(key) in {0, None} else stated.needed_count(key)
+    return 0 if known(stated, key) is None else stated.needed_count(key)
 
 
 def _pass(stated: Stated) -> int | None:

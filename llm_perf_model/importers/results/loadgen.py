@@ -41,8 +41,9 @@ def results(where: str, data: Mapping[str, Any]) -> Iterator[Result]:
     scenario = (text(stated, "Scenario") or "").replace(" ", "")
     if scenario not in _SCENARIOS:
         raise stated.refuse(f"Scenario is {scenario!r}, known are {', '.join(_SCENARIOS)}")
-    if stated.fields["Mode"] not in _PERFORMANCE:
-        raise stated.refuse(f"Mode is {stated.fields['Mode']}, which measures no performance; must be PerformanceOnly")
+    mode = text(stated, "Mode")
+    if mode not in _PERFORMANCE:
+        raise stated.refuse(f"Mode is {mode}, which measures no performance; must be PerformanceOnly")
     run = tool.run(where, batch=_batch(stated, scenario), extra=_load(stated, scenario))
     per_s = _first_of(stated, "Samples per second", "Completed samples per second")
     tokens_per_s = _first_of(stated, "Tokens per second", "Completed tokens per second")

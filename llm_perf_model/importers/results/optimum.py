@@ -34,14 +34,16 @@ _MODELLED_BY: Final = "pytorch"
 
 def recognises(data: Mapping[str, Any]) -> bool:
     """Whether a file is one of these."""
-    report = data.get("report", data)
-    return isinstance(report, Mapping) and any(_is_part(report.get(part)) for part in _PARTS)
+    report, config = data.get("report", data), data.get("config", {})
+    if not isinstance(report, Mapping) or not isinstance(config, Mapping):
+        return False
+    return any(_is_part(report.get(part)) for part in _PARTS)
 
 
 def results(where: str, data: Mapping[str, Any]) -> Iterator[Result]:
     """Times of passes, steps and generations, and the memory of the process on its device."""
     tool = tools()["optimum"]
-    report, config = tool.stated(where, data.get("report", data)), tool.stated(where, data.get("config") or {})
+    report, config = tool.stated(where, data.get("report", data)), tool.stated(where, data.get("config", {}))
     if "config" in data:
         tool.check(where, config.fields.get("environment.optimum_benchmark_version"))
     run = _run(where, config)

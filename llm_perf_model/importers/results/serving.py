@@ -41,7 +41,7 @@ def results(where: str, data: Mapping[str, Any]) -> Iterator[Result]:
         "concurrency": at_once,
         "requests": int(requests),
         "failed": max(stated.needed_count("num_prompts") - int(requests), 0) or None,
-        "speculative": stated.fields.get("spec_decode_acceptance_length"),
+        "speculative": known(stated, "spec_decode_acceptance_length"),
     }
     run = tool.run(
         where,

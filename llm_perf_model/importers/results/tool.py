@@ -110,6 +110,6 @@ def rate(value: Any) -> float | str | None:
     """A rate of requests; `inf`: all of them at once."""
     if isinstance(value, str):
         return "inf" if value == "inf" else None
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
         return None
     return "inf" if math.isinf(value) else float(value)
