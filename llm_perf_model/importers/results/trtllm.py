@@ -1,6 +1,6 @@
 """Reports of `trtllm-bench`, written with `--report_json` [1]_.
 
-Read are those of TensorRT-LLM 0.17 to 0.21 and 1.0 to 1.3, as `engine.version` says. Times of first tokens and between
+Read are those of TensorRT-LLM 0.20, 0.21 and 1.0 to 1.3, as `engine.version` says. Times of first tokens and between
 tokens are there with `--streaming` only. The report states how many requests were in flight on average, waiting ones
 included, and not how many were asked for.
 
