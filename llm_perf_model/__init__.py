@@ -39,6 +39,7 @@ from .specs.power import PowerSpec
 from .specs.precision import PrecisionSpec
 from .specs.price import PriceSpec, TariffSpec
 from .specs.workload import WorkloadSpec
+from .version import __version__
 
 if _TYPE_CHECKING:
     from .importers.foreign import import_file
@@ -47,8 +48,11 @@ if _TYPE_CHECKING:
     from .importers.results.imported import import_results
     from .planning.answer import Plan, plan
     from .sweeping.cells import Cells
+    from .sweeping.crossovers import Crossovers, crossovers
+    from .sweeping.folder import SweepFolder, read_sweep
     from .sweeping.grid import Sweep
-    from .sweeping.run import sweep
+    from .sweeping.run import search, sweep, write_sweep
+    from .sweeping.sensitivity import Sensitivity, sensitivity
     from .validation.run import calibrate, validate
 
 _LATER = {
@@ -61,17 +65,24 @@ _LATER = {
     "Plan": "planning.answer",
     "plan": "planning.answer",
     "Cells": "sweeping.cells",
+    "Crossovers": "sweeping.crossovers",
+    "crossovers": "sweeping.crossovers",
     "Sweep": "sweeping.grid",
+    "SweepFolder": "sweeping.folder",
+    "read_sweep": "sweeping.folder",
+    "search": "sweeping.run",
     "sweep": "sweeping.run",
+    "write_sweep": "sweeping.run",
+    "Sensitivity": "sweeping.sensitivity",
+    "sensitivity": "sweeping.sensitivity",
 }
 """Name -> its module, for names that start-up does not wait for."""
-
-__version__ = "0.1.0"
 
 __all__ = [
     "Capacity",
     "Cells",
     "CollectiveSpec",
+    "Crossovers",
     "EngineSpec",
     "Estimate",
     "GpuSpec",
@@ -88,14 +99,17 @@ __all__ = [
     "PrecisionSpec",
     "PriceSpec",
     "RequestError",
+    "Sensitivity",
     "SpecError",
     "Sweep",
+    "SweepFolder",
     "TariffSpec",
     "UnknownNameError",
     "WorkloadSpec",
     "__version__",
     "calibrate",
     "collectives",
+    "crossovers",
     "engines",
     "estimate",
     "gpus",
@@ -112,9 +126,13 @@ __all__ = [
     "powers",
     "precisions",
     "prices",
+    "read_sweep",
+    "search",
+    "sensitivity",
     "sweep",
     "tariffs",
     "validate",
+    "write_sweep",
 ]
 
 

@@ -95,7 +95,8 @@ def convolution_s(
 ) -> Form:
     """The fastest form of a convolution: an implicit product, or Winograd's where that saves arithmetic."""
     best = _implicit(op, batch, memory_s, rate, sms)
-    if not op.winograd or rate.winograd_flops_per_s == 0.0:
+    own = rate.winograd_flops_per_s
+    if not op.winograd or (isinstance(own, float) and own == 0.0):
         return best
     direct = best.flops
     for form in (_fused(op, batch, memory_s, rate, sms), _transformed(op, batch, rate, sms)):

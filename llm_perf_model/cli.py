@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 from .commands.base import near
+from .commands.bottlenecks import crossovers, sensitivity
 from .commands.catalogue import list_, show
 from .commands.estimates import infer, memory
 from .commands.imports import import_file, import_hf, import_onnx, import_results
@@ -25,6 +26,8 @@ COMMANDS: dict[str, Callable[..., Report]] = {
     "infer": infer,
     "memory": memory,
     "sweep": sweep,
+    "sensitivity": sensitivity,
+    "crossovers": crossovers,
     "plan": plan,
     "list": list_,
     "show": show,
@@ -47,6 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     import fire
     from fire.core import FireExit
 
+    code = 0
     try:
         fire.Fire(COMMANDS, command=given, name=PROGRAM, serialize=_printed)
     except OutOfMemoryError as error:
@@ -55,12 +59,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(str(error), 1)
     except LlmPerfModelError as error:
         return _fail(str(error), 1)
+    except KeyboardInterrupt as stop:
+        code = _fail(": ".join(["interrupted", *map(str, stop.args)]), 130)
     except FireExit as leave:
-        return int(leave.code)
+        code = int(leave.code)
     except BrokenPipeError:  # the reader of a pipe has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    return 0
+    return code
 
 
 def _printed(result: object) -> str:

@@ -325,7 +325,9 @@ class _Units:
         flops_per_s = self.gpu.peak_flops_per_s[self.convolution] / self.gpu.sms
         return ConvolutionRate(
             flops_per_s * self.computed(c.compute_efficiency * narrow, ratio),
-            flops_per_s * self.computed((c.winograd_efficiency or 0.0) * narrow, ratio),
+            0.0
+            if c.winograd_efficiency is None
+            else flops_per_s * self.computed(c.winograd_efficiency * narrow, ratio),
             self.gpu.hbm_bytes_per_s * self.capped(self.kernels.elementwise.memory_efficiency),
             float(engine.convolution_columns or c.columns),
             max((c.channel_bytes or 0.0) / self.precision.map_bytes, 1.0),

@@ -62,8 +62,12 @@ from llm_perf_model.specs.techniques import Techniques
 from llm_perf_model.specs.workload import WorkloadSpec
 from llm_perf_model.speculation import Guessed, Speculation
 from llm_perf_model.sweeping.axes import Axis
+from llm_perf_model.sweeping.crossovers import Crossover
 from llm_perf_model.sweeping.grid import Skipped
 from llm_perf_model.sweeping.metrics import Metric
+from llm_perf_model.sweeping.pairs import Pair, Parts
+from llm_perf_model.sweeping.sensitivity import Change, Upgrade
+from llm_perf_model.sweeping.single import Single
 from llm_perf_model.validation.compare import Errors, OperatorScore, Score, Unmapped, Validation
 from llm_perf_model.validation.crossing import CrossValidation
 from llm_perf_model.validation.fit import MEMORY_FIELDS
@@ -381,7 +385,8 @@ CLASSES: list[type] = [
     Point, Alternatives, lpm.Capacity, Power, money.Price, money.Cost, Images, Techniques, Steps, Hardware, lpm.Sweep,
     lpm.Cells, Axis, Skipped, Metric, Sharing, Pipeline, Links, Joints, Split, Router, Speculation, Guessed, Handover,
     HostLink, Draft,
-    PlanRequest, Lengths, Load, Option, Rejected, Result,
+    PlanRequest, Lengths, Load, Option, Rejected, Result, lpm.SweepFolder,
+    lpm.Sensitivity, Upgrade, Change, lpm.Crossovers, Crossover, Pair, Parts, Single,
 ]  # fmt: skip
 HEADINGS = {money.Cost: "Cost in US dollars", NetworkPool: "Pool of a network"}
 """Heading of a class whose name another class has too."""
@@ -457,6 +462,13 @@ def test_every_json_key_of_memory_is_named(engine: str) -> None:
     with pytest.raises(lpm.OutOfMemoryError) as raised:
         lpm.estimate(**asked).require_feasible()
     assert {*json_keys(json.loads(json.dumps(raised.value.detail))), "error"} <= named
+
+
+@pytest.mark.parametrize("asked", [lpm.sensitivity, lpm.crossovers])
+def test_every_json_key_of_a_sensitivity_is_named(asked: Any) -> None:
+    named = {name for table in tables().values() for name in table}
+    keys = set(json_keys(json.loads(json.dumps(asked("test-13b", tp=2).to_dict()))))
+    assert keys - {"prefill", "decode", "all", "first", "crossovers"} <= named
 
 
 def test_the_columns_and_keys_of_a_validation_are_named() -> None:

@@ -22,7 +22,7 @@ from llm_perf_model.sweeping.metrics import DEFAULT_METRICS, METRICS
 
 from .running import Run, runner
 
-SWEEP = importlib.import_module("llm_perf_model.sweeping.run")
+SWEEP = importlib.import_module("llm_perf_model.sweeping.evaluate")
 ALL = tuple(name for name in METRICS if name != "max_batch_size")
 
 STRUCTURAL: dict[str, list[Any]] = {
@@ -106,8 +106,14 @@ APART: dict[str, Any] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("fields", [DRAFT, APART], ids=["draft", "disaggregated"])
-def test_cells_with_techniques_are_the_estimates_of_their_coordinates(fields: dict[str, Any]) -> None:
+NETWORK: dict[str, Any] = {
+    "model": ["resnet18", "resnext101-32x4d", "vit-b-16"], "gpu": ["a100-sxm-40gb", "rtx-2080ti"],
+    "engine": "generic-fused", "batch_size": [1, 32], "flops_per_s": [1e13, 1e14], "hbm_bytes_per_s": [5e11, 2e12],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fields", [DRAFT, APART, NETWORK], ids=["draft", "disaggregated", "network"])
+def test_cells_of_techniques_and_networks_are_the_estimates_of_their_coordinates(fields: dict[str, Any]) -> None:
     found = lpm.sweep(metrics=ALL, **fields)
     fixed = {name: value for name, value in fields.items() if not isinstance(value, list)}
     for place in np.ndindex(found.shape):

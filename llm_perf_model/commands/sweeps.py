@@ -6,7 +6,7 @@ from typing import Any, cast
 
 from ..flags import like
 from ..report.document import FORMATS, Format, Report
-from .base import file_of_flag, finish, one_of
+from .base import file_of_flag, finish, one_of, word
 from .estimates import infer
 
 
@@ -17,6 +17,7 @@ def sweep(
     best: str | None = None,
     constraints: str | None = None,
     pareto: str | None = None,
+    executor: str | None = None,
     format: str = "text",
     output: str | None = None,
     **fields: Any,
@@ -31,8 +32,9 @@ def sweep(
         best: metric whose best configuration is the answer, in place of all
         constraints: what the best one is to meet, as "tpot_s <= 0.03, ttft_s <= 0.5"
         pareto: two metrics; the answer is what no other configuration beats in both
+        executor: serial, processes (one a core), processes:4, or the address of a Dask scheduler, as tcp://host:8786
         format: text (the first ones), json, csv or markdown
-        output: file to write: .csv, .json or .parquet
+        output: file to write: .csv, .json or .parquet; or, without an ending, a folder of Parquet parts
         **fields: those of infer
     """
     from ..sweeping.queries import Query, asked
@@ -40,7 +42,9 @@ def sweep(
     form = cast("Format", one_of("format", format, FORMATS))
     query = Query.of(metrics, best, constraints, pareto)
     given = {flag: value for flag, value in {"model": model, **fields}.items() if value is not None}
-    return asked(given, query, form, None if output is None else file_of_flag("output", output))
+    return asked(
+        given, query, form, None if output is None else file_of_flag("output", output), word("executor", executor)
+    )
 
 
 def plan(

@@ -39,10 +39,35 @@ def write_columns(path: str, columns: Mapping[str, Any], form: ColumnFormat, fla
         case "json":
             _write(path, flag, lambda file: _json(file, columns))
         case "parquet":
-            pyarrow, parquet = _pyarrow()
-            _write(path, flag, lambda file: parquet.write_table(pyarrow.table(dict(columns)), file))
+            write_table(path, columns, {}, flag)
         case never:
             assert_never(never)
+
+
+def write_table(path: str, columns: Mapping[str, Any], notes: Mapping[str, str], flag: str = "output") -> None:
+    """Write arrays of equal length and some notes as a Parquet file.
+
+    Raises:
+        RequestError: the place cannot be written, or a package is missing.
+    """
+    pyarrow, parquet = _pyarrow()
+    arrays = {name: _arrow(pyarrow, values) for name, values in columns.items()}
+    table = pyarrow.table(arrays).replace_schema_metadata(dict(notes))
+    _write(path, flag, lambda file: parquet.write_table(table, file))
+
+
+def read_table(path: Path, columns: list[str] | None = None) -> Any:
+    """The pyarrow table of a Parquet file, or some of its columns.
+
+    Raises:
+        RequestError: it cannot be read, or a package is missing.
+    """
+    pyarrow, parquet = _pyarrow()
+    try:
+        return parquet.read_table(path, columns=columns)
+    except (OSError, pyarrow.ArrowException) as error:
+        reason = str(error).splitlines()[0]
+        raise RequestError(f"{path}: cannot be read: {reason}") from None
 
 
 def check_writable(path: str, flag: str = "output") -> None:
@@ -118,6 +143,20 @@ def _json(file: Path, columns: Mapping[str, Any]) -> None:
             out.write(between + ",\n".join(texts))
             between = ",\n"
         out.write("\n]\n")
+
+
+def _arrow(pyarrow: Any, values: Any) -> Any:
+    """An array for a Parquet file: anything but numbers as text, so that all files of a set have the same types."""
+    if values.dtype.kind in "bif":
+        return pyarrow.array(values)
+    items = values.tolist()
+    if len(items) > 1 and len(set(items)) == 1:
+        return pyarrow.repeat(pyarrow.scalar(_text(items[0]), pyarrow.string()), len(items))
+    return pyarrow.array([_text(item) for item in items], pyarrow.string())
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)
 
 
 def check_parquet() -> None:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import UnionType
-from typing import Annotated, Any, Final, Union, get_args, get_origin
+from typing import Annotated, Any, Final, Self, Union, get_args, get_origin
 
 import numpy as np
 from pydantic import BaseModel
@@ -15,7 +15,7 @@ from ..errors import RequestError
 from ..specs.base import FileSpec
 from ..specs.quantities import shortened
 from ..specs.request import Request
-from ..types import Array
+from ..types import Array, Column
 
 POINTS: Final = "point"
 """The axis of configurations that are listed one by one."""
@@ -51,6 +51,21 @@ class Axis:
     name: str
     columns: Mapping[str, Array | tuple[Any, ...]]
     """Field -> its value at each place: numbers that arrays may hold, or a tuple of anything else."""
+    table: Mapping[str, Column]
+    """The same as a table shows it, with the number of a point."""
+
+    @classmethod
+    def of(cls, name: str, columns: Mapping[str, Array | tuple[Any, ...]]) -> Self:
+        """The axis of these columns."""
+        table = {field: _shown(field, values) for field, values in columns.items()}
+        if name == POINTS:
+            table = {POINTS: np.arange(len(next(iter(columns.values())))), **table}
+        return cls(name, columns, table)
+
+    def part(self, places: slice) -> Axis:
+        """Some of the places."""
+        columns = {field: values[places] for field, values in self.columns.items()}
+        return Axis(self.name, columns, {field: values[places] for field, values in self.table.items()})
 
     @property
     def numeric(self) -> bool:
@@ -61,9 +76,10 @@ class Axis:
         return len(next(iter(self.columns.values())))
 
     @property
-    def labels(self) -> Array | tuple[Any, ...]:
+    def labels(self) -> list[Any]:
         """What each place is called: its value, or its number."""
-        return tuple(range(len(self))) if self.name == POINTS else self.columns[self.name]
+        values = self.table[POINTS] if self.name == POINTS else self.columns[self.name]
+        return values.tolist() if isinstance(values, np.ndarray) else [plain(value) for value in values]
 
 
 def axis_of(field: str, value: Any) -> Axis | None:
@@ -81,7 +97,7 @@ def axis_of(field: str, value: Any) -> Axis | None:
         and value.size
         and value.dtype.kind in "iuf"
     ):
-        return Axis(field, {field: value.astype(np.float64)})
+        return Axis.of(field, {field: value.astype(np.float64)})
     items = _items(field, value)
     if items is None:
         return None
@@ -89,7 +105,7 @@ def axis_of(field: str, value: Any) -> Axis | None:
         items = [number for item in items for number in _parsed(field, item)]
     if not items:
         raise RequestError(f"{field}: is {shortened(value)}, which holds no value; give at least one")
-    return Axis(field, {field: _array(field, items) if field in ARRAYS else tuple(items)})
+    return Axis.of(field, {field: _array(field, items) if field in ARRAYS else tuple(items)})
 
 
 def points_axis(columns: Mapping[str, Any]) -> Axis:
@@ -107,7 +123,7 @@ def points_axis(columns: Mapping[str, Any]) -> Axis:
     if len(set(lengths.values())) > 1 or None in axes.values():
         text = ", ".join(f"{field} {length}" for field, length in lengths.items())
         raise RequestError(f"points: the columns differ in length ({text}); give each a value for every point")
-    return Axis(POINTS, {field: axis.columns[field] for field, axis in axes.items() if axis is not None})
+    return Axis.of(POINTS, {field: axis.columns[field] for field, axis in axes.items() if axis is not None})
 
 
 def _items(field: str, value: Any) -> list[Any] | None:
@@ -208,3 +224,26 @@ def _array(field: str, items: list[Any]) -> Array:
         wrong = next(i for i in items if not isinstance(i, int | float | np.number) or isinstance(i, bool))
         raise RequestError(f"{field}: {shortened(wrong)} is no number; give numbers, or a range as lo:hi:step")
     return np.array(items, dtype=np.float64)
+
+
+def _shown(field: str, values: Array | tuple[Any, ...]) -> Column:
+    """Values as a table shows them: specs by their names, counts as whole numbers, no number where none is given."""
+    if isinstance(values, np.ndarray):
+        whole = not field.endswith("_per_s") and bool(np.all((values == np.floor(values)) & (np.abs(values) < 2.0**53)))
+        return values.astype(np.int64) if whole else values
+    items = [plain(value) for value in values]
+    kinds = {type(item) for item in items}
+    if kinds in ({int}, {float}, {bool}, {int, float}):
+        return np.array(items)
+    if kinds - {type(None)} and kinds <= {int, float, type(None)}:
+        return np.array(items, dtype=np.float64)
+    column = np.empty(len(items), dtype=object)
+    column[:] = items
+    return column
+
+
+def plain(value: Any) -> Any:
+    """A value as people write it: a spec by its name, a shape as 3x224x224."""
+    if isinstance(value, FileSpec):
+        return value.name
+    return "x".join(map(str, value)) if isinstance(value, tuple | list) else value

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import takewhile
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from ..errors import RequestError
 from ..report.document import Report, Table
 from ..report.export import write_columns
-from ..types import Column
+from ..types import Column, CountArray, MaskArray
 from .metrics import DEFAULT_METRICS, label, shown
 
 Columns = dict[str, Column]
@@ -42,19 +43,35 @@ class Cells:
         return self.columns[name]
 
     def row(self, index: int) -> dict[str, Any]:
-        """One cell, as Python's own values."""
-        return {name: _own(values[index]) for name, values in self.columns.items()}
+        """One cell, as Python's own values; None for a number that is not known."""
+        return self.at(np.array([index])).rows()[0]
 
     def rows(self) -> list[dict[str, Any]]:
         """All cells; None for a number that is not known."""
         columns = {name: _listed(values) for name, values in self.columns.items()}
         return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
+    @classmethod
+    def joined(cls, parts: Sequence[Cells]) -> Self:
+        """The cells of several tables of the same columns, one below the other."""
+        first = parts[0]
+        where = {name: np.concatenate([part.coordinates[name] for part in parts]) for name in first.coordinates}
+        return cls(where, {name: np.concatenate([part.metrics[name] for part in parts]) for name in first.metrics})
+
+    @property
+    def runs(self) -> MaskArray:
+        """Whether a cell fits, and stays within its model's positions."""
+        mask: MaskArray = self.metrics["fits"] & ~self.metrics["extrapolated"]
+        return mask
+
+    def at(self, rows: CountArray) -> Cells:
+        """The cells of these numbers, in their order."""
+        parts = ({name: values[rows] for name, values in each.items()} for each in (self.coordinates, self.metrics))
+        return Cells(*parts)
+
     def sorted(self, name: str) -> Cells:
         """The same in ascending order of a column."""
-        order = np.argsort(self[name], kind="stable")
-        parts = ({key: values[order] for key, values in each.items()} for each in (self.coordinates, self.metrics))
-        return Cells(*parts)
+        return self.at(np.argsort(self[name], kind="stable"))
 
     def to_pandas(self) -> Any:
         """A pandas `DataFrame` (extra `sweep`)."""
@@ -104,10 +121,6 @@ class Cells:
 
     def _repr_html_(self) -> str:
         return self.report().html()
-
-
-def _own(value: Any) -> Any:
-    return value.item() if isinstance(value, np.generic) else value
 
 
 def _listed(values: Column) -> list[Any]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import operator
-import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
@@ -12,18 +10,15 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from ..errors import InfeasibleError, RequestError
+from ..errors import RequestError
 from ..report.document import Report
 from ..report.export import write_columns
-from ..specs.base import FileSpec
-from ..types import Array, Column, MaskArray
-from .axes import POINTS, Axis
+from ..types import Column, MaskArray
+from .axes import Axis, plain
 from .cells import Cells
+from .choosing import Choice, Offer
 from .metrics import metric
 
-_SIGNS: Final[Mapping[str, Callable[[Any, Any], Any]]] = {
-    "<=": operator.le, ">=": operator.ge, "<": operator.lt, ">": operator.gt,
-}  # fmt: skip
 _SHOWN_REASONS: Final = 3
 
 
@@ -75,10 +70,14 @@ class Sweep:
         for number, axis in enumerate(self.axes):
             shape = [1] * len(self.axes)
             shape[number] = -1
-            named = {POINTS: axis.labels, **axis.columns} if axis.name == POINTS else axis.columns
-            for field, values in named.items():
-                columns[field] = np.broadcast_to(_column(field, values).reshape(shape), self.shape)[mask]
+            for field, values in axis.table.items():
+                columns[field] = np.broadcast_to(values.reshape(shape), self.shape)[mask]
         return Cells(columns, {name: values[mask] for name, values in self.metrics.items()})
+
+    @property
+    def computed(self) -> int:
+        """Configurations that were not skipped."""
+        return int(np.count_nonzero(self.done))
 
     @cached_property
     def runs(self) -> MaskArray:
@@ -101,60 +100,26 @@ class Sweep:
             RequestError: a metric is unknown, or a constraint is none.
             InfeasibleError: no cell meets them.
         """
-        values, mask = self._least(objective), self.runs
-        if not np.any(mask):
-            raise InfeasibleError("no configuration of the sweep fits and stays within the positions of its model")
-        for text in constraints.split(",") if isinstance(constraints, str) else constraints:
-            mask = mask & self._meeting(text, mask)
-        found = np.flatnonzero(mask & ~np.isnan(values))
-        if not found.size:
-            raise InfeasibleError(f"{objective} is known for no configuration that meets the constraints")
-        return self.cells(self._only(found[[np.argmin(values.ravel()[found])]]))
+        choice = Choice.of([objective], constraints, self.metrics)
+        return choice.among([self.offer(choice)])
 
     def pareto(self, x: str, y: str) -> Cells:
         """Cells that run and that no other beats in two metrics, by the first of them."""
-        first, second = self._least(x), self._least(y)
-        found = np.flatnonzero(self.runs & ~np.isnan(first) & ~np.isnan(second))
-        a, b = first.ravel()[found], second.ravel()[found]
-        order = np.lexsort((b, a))
-        a, b, found = a[order], b[order], found[order]
-        before = np.concatenate(([np.inf], np.minimum.accumulate(b)[:-1]))[: b.size]
-        return self.cells(self._only(found[b < before])).sorted(x)
+        choice = Choice.of([x, y], (), self.metrics)
+        return choice.among([self.offer(choice)])
+
+    def offer(self, choice: Choice) -> Offer:
+        """The cells that a choice would take, and how far the others came."""
+        flat = {name: self.metrics[name].ravel() for name in choice.needed}
+        places, met, nearest = choice.rows(flat, self.runs.ravel())
+        places = np.sort(places)
+        return Offer(places, self.cells(self._only(places)), met, nearest)
 
     def _only(self, places: Column) -> MaskArray:
         """A mask of the cells of these numbers."""
         mask = np.zeros(self.shape, np.bool_)
         mask.ravel()[places] = True
         return mask
-
-    def _least(self, name: str) -> Array:
-        """A metric, turned so that less is better."""
-        found = metric(name, self.metrics)
-        if found.kind == "text":
-            raise RequestError(f"{name}: is a word, not a number; name another metric")
-        values: Array = self.metrics[name].astype(np.float64)
-        return -values if found.more_is_better else values
-
-    def _meeting(self, text: str, mask: MaskArray) -> MaskArray:
-        """Where a constraint holds."""
-        match = re.fullmatch(r"\s*(\w+)\s*(?:(<=|>=|<|>)\s*(\S+)\s*)?", text)
-        try:
-            name, sign, bound = match.groups() if match else ("", None, None)
-            limit = None if bound is None else float(bound)
-        except ValueError:
-            name = ""
-        if not name:
-            raise RequestError(f"constraint '{text.strip()}' is none; give a metric and a limit, as tpot_s <= 0.03")
-        values = self[name]
-        if metric(name).kind == "mask" and sign is None:
-            met: MaskArray = values
-        elif sign is None or metric(name).kind == "text":
-            raise RequestError(f"constraint '{text.strip()}' is none; give a metric and a limit, as tpot_s <= 0.03")
-        else:
-            met = _SIGNS[sign](values, limit)
-        if np.any(mask) and not np.any(mask & met):
-            raise InfeasibleError(f"no configuration meets {text.strip()}{_nearest(values[mask], sign)}")
-        return met
 
     def to_pandas(self) -> Any:
         """A pandas `DataFrame` of the computed cells (extra `sweep`)."""
@@ -168,9 +133,9 @@ class Sweep:
             raise RequestError("a Dataset needs the package xarray: pip install 'llm-perf-model[sweep]'") from None
         coordinates: dict[str, Any] = {}
         for axis in self.axes:
-            coordinates |= {field: (axis.name, _column(field, values)) for field, values in axis.columns.items()}
+            coordinates |= {field: (axis.name, axis.table[field]) for field in axis.columns}
         arrays = {name: (self.dims, values) for name, values in self.metrics.items()}
-        return xarray.Dataset(arrays, coordinates, {field: str(_plain(value)) for field, value in self.fixed.items()})
+        return xarray.Dataset(arrays, coordinates, {field: str(plain(value)) for field, value in self.fixed.items()})
 
     def to_csv(self, path: str) -> None:
         """Write a line for each computed cell."""
@@ -188,22 +153,12 @@ class Sweep:
         """A short table: the first cells, and what was skipped."""
         axes = " x ".join(f"{len(axis)} {axis.name}" for axis in self.axes) or "one value of each field"
         table = self.cells(self._only(np.flatnonzero(self.done)[: Cells.SHOWN])).table()
-        computed = int(np.count_nonzero(self.done))
-        first = [f"the first {Cells.SHOWN} of {computed:,} are shown"] if computed > Cells.SHOWN else []
+        first = [f"the first {Cells.SHOWN} of {self.computed:,} are shown"] if self.computed > Cells.SHOWN else []
         return Report(f"{axes}: {self.size:,} configurations", (table,), (*first, *self.remarks()))
 
-    def remarks(self) -> Iterable[str]:
+    def remarks(self) -> Iterator[str]:
         """How many configurations run, and what was skipped, in lines for people."""
-        computed = int(np.count_nonzero(self.done))
-        if computed:
-            runs = int(np.count_nonzero(self.runs))
-            yield f"{runs:,} of {computed:,} fit the memory and stay within the positions of their model"
-        for each in self.skipped[:_SHOWN_REASONS]:
-            where = ", ".join(f"{name} {_words(value)}" for name, value in each.where.items())
-            yield f"skipped: {each.cells:,} of {where or 'all'}: {each.reason}"
-        if len(self.skipped) > _SHOWN_REASONS:
-            rest = self.skipped[_SHOWN_REASONS:]
-            yield f"skipped: {sum(each.cells for each in rest):,} more, for {len(rest)} reasons (see skipped)"
+        return remarks(self.computed, int(np.count_nonzero(self.runs)), self.skipped)
 
     def __str__(self) -> str:
         return self.report().text()
@@ -212,33 +167,24 @@ class Sweep:
         return self.report().html()
 
 
-def _nearest(values: Column, sign: str | None) -> str:
-    known = values[~np.isnan(values)] if values.dtype == np.float64 else values[:0]
-    if not known.size or sign is None:
-        return ""
-    return f": the {'lowest' if '<' in sign else 'highest'} is {(np.min if '<' in sign else np.max)(known):.4g}"
+def remarks(computed: int, runs: int, skipped: Sequence[Skipped]) -> Iterator[str]:
+    """How many configurations run, and what was skipped, in lines for people."""
+    if computed:
+        yield f"{runs:,} of {computed:,} fit the memory and stay within the positions of their model"
+    for each in skipped[:_SHOWN_REASONS]:
+        where = ", ".join(f"{name} {_words(value)}" for name, value in each.where.items())
+        yield f"skipped: {each.cells:,} of {where or 'all'}: {each.reason}"
+    if rest := skipped[_SHOWN_REASONS:]:
+        yield f"skipped: {sum(each.cells for each in rest):,} more, for {len(rest)} reasons (see skipped)"
 
 
-def _column(field: str, values: Any) -> Column:
-    """Values of an axis as a table shows them: specs by their names, counts as whole numbers."""
-    if isinstance(values, np.ndarray):
-        whole = not field.endswith("_per_s") and bool(np.all((values == np.floor(values)) & (np.abs(values) < 2.0**53)))
-        return values.astype(np.int64) if whole else values
-    items = [_plain(value) for value in values]
-    if {type(item) for item in items} in ({int}, {float}, {bool}):
-        return np.array(items)
-    column = np.empty(len(items), dtype=object)
-    column[:] = items
-    return column
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, FileSpec):
-        return value.name
-    return "x".join(map(str, value)) if isinstance(value, tuple | list) else value
+def unable(skipped: Sequence[Skipped]) -> str:
+    """Why no configuration can run."""
+    more = f" (and {len(skipped) - 1} more reasons)" if len(skipped) > 1 else ""
+    return f"no configuration can run: {skipped[0].reason}{more}"
 
 
 def _words(value: Any) -> str:
     if isinstance(value, tuple) and len(value) == 2:
         return f"{value[0]:g} to {value[1]:g}"
-    return f"{value:g}" if isinstance(value, float) else str(_plain(value))
+    return f"{value:g}" if isinstance(value, float) else str(plain(value))
