@@ -45,6 +45,7 @@ if _TYPE_CHECKING:
     from .importers.foreign import import_file
     from .importers.huggingface.loading import import_hf
     from .importers.onnx import import_onnx
+    from .importers.results.imported import import_results
     from .measuring.limits import measure_device
     from .measuring.measured import Measured
     from .measuring.method import Method
@@ -70,6 +71,7 @@ _LATER = {
     "measure": "measuring.run",
     "measure_device": "measuring.limits",
     "measure_ops": "measuring.operator_run",
+    "import_results": "importers.results.imported",
     "Plan": "planning.answer",
     "plan": "planning.answer",
     "Cells": "sweeping.cells",
@@ -126,6 +128,7 @@ __all__ = [
     "import_file",
     "import_hf",
     "import_onnx",
+    "import_results",
     "kernels",
     "links",
     "measure",

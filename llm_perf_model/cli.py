@@ -14,7 +14,7 @@ from .commands.base import near
 from .commands.bottlenecks import crossovers, sensitivity
 from .commands.catalogue import list_, show
 from .commands.estimates import infer, memory
-from .commands.imports import import_file, import_hf, import_onnx
+from .commands.imports import import_file, import_hf, import_onnx, import_results
 from .commands.limits import measure_device, measure_ops
 from .commands.measure import measure
 from .commands.measurements import calibrate, validate
@@ -41,6 +41,7 @@ COMMANDS: dict[str, Callable[..., Report]] = {
     "import_file": import_file,
     "import_onnx": import_onnx,
     "import_hf": import_hf,
+    "import_results": import_results,
 }
 
 

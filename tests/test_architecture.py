@@ -237,6 +237,14 @@ ALLOWED: dict[str, set[str]] = {
     "measuring.floors": {"ideal"},  # the engine that loses nothing
     "measuring.backends": {"tensorrt", "torch_tensorrt"},  # a backend, and its package
     "measuring.environment": {"cuda", "tensorrt"},  # what torch was built for, and packages whose version is noted
+    "importers.results.trtllm": {"trtllm"},  # the tool whose files it reads
+    "importers.results.optimum": {  # the same, and keys and a word of its files
+        "optimum",
+        "environment.optimum_benchmark_version",
+        "backend.torch_dtype",
+        "backend.torch_compile",
+        "pytorch",
+    },
 }
 """Module -> whole strings that name a product there."""
 

@@ -27,6 +27,7 @@ from llm_perf_model.generate import Phase, Steps
 from llm_perf_model.graph.parts import Split
 from llm_perf_model.graph.stack import parameters
 from llm_perf_model.handover import Handover
+from llm_perf_model.importers.results.result import Result
 from llm_perf_model.intervals import Interval
 from llm_perf_model.machine import Connection
 from llm_perf_model.measuring.method import Timing as CallTiming
@@ -386,7 +387,7 @@ CLASSES: list[type] = [
     Point, Alternatives, lpm.Capacity, Power, money.Price, money.Cost, Images, Techniques, Steps, Hardware, lpm.Sweep,
     lpm.Cells, Axis, Skipped, Metric, Sharing, Pipeline, Links, Joints, Split, Router, Speculation, Guessed, Handover,
     HostLink, Draft,
-    PlanRequest, Lengths, Load, Option, Rejected, lpm.SweepFolder,
+    PlanRequest, Lengths, Load, Option, Rejected, Result, lpm.SweepFolder,
     lpm.Sensitivity, Upgrade, Change, lpm.Crossovers, Crossover, Pair, Parts, Single,
     lpm.Method, lpm.Measured, Trial, CallTiming,
 ]  # fmt: skip

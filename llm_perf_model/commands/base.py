@@ -49,11 +49,11 @@ def picture_file(path: Any) -> PictureFile | None:
     return PictureFile.of(file_of_flag("picture", path))
 
 
-def paths(records: Any) -> list[str] | None:
+def paths(records: Any, flag: str = "records") -> list[str] | None:
     """The files and folders of a flag."""
     given = [str(path) for path in records] if isinstance(records, list | tuple) else records
     if given is True or not isinstance(given, list | str | None):
-        raise RequestError("records: needs files or folders, separated by commas")
+        raise RequestError(f"{flag}: needs files or folders, separated by commas")
     return given.split(",") if isinstance(given, str) else given
 
 

@@ -10,7 +10,7 @@ from ..listing import spec_report
 from ..report.document import Report
 from ..report.export import write_text
 from ..specs.request import Request
-from .base import file_of_flag, finish, word
+from .base import file_of_flag, finish, paths, word
 
 
 def import_onnx(
@@ -86,5 +86,57 @@ def import_file(
     report = replace(spec_report(spec), data=data_of(spec))
     if output is not None:
         write_text(file_of_flag("output", output), text_of(spec))
+        report = replace(report, notes=(*report.notes, f"written: {output}"))
+    return finish(report, format, None)
+
+
+def import_results(
+    path: str | None = None,
+    device: str | None = None,
+    engine: str | None = None,
+    model: str | None = None,
+    w_dtype: str | None = None,
+    n_devices: int | None = None,
+    tp: int | None = None,
+    pp: int | None = None,
+    batch: int | None = None,
+    input_len: int | None = None,
+    output_len: int | None = None,
+    engine_version: str | None = None,
+    output: str | None = None,
+    format: str = "text",
+) -> Report:
+    """Results of another tool as records, which `validate --records` and `calibrate --records` take.
+
+    Args:
+        path: result file of vLLM bench, GuideLLM, AIPerf, GenAI-Perf, trtllm-bench, llama-bench, optimum-benchmark or
+            MLPerf LoadGen, or several, separated by commas
+        device: the device, where the file does not say it, or by a name that the catalogue has
+        engine: the engine, likewise
+        model: the model, likewise
+        w_dtype: format of the weights, likewise
+        n_devices: devices that the run occupies
+        tp: tensor-parallel ranks
+        pp: pipeline stages
+        batch: sequences that run together
+        input_len: prompt tokens of a sequence
+        output_len: generated tokens of a sequence
+        engine_version: version of the engine
+        output: file of records to write
+        format: text (a table), json, csv or markdown
+    """
+    from ..importers.results.imported import import_results as imported
+    from ..importers.results.table import report_of
+
+    words = {"device": device, "engine": engine, "model": model, "w_dtype": w_dtype, "engine_version": engine_version}
+    counts = {"n_devices": n_devices, "tp": tp, "pp": pp, "batch": batch}
+    lengths = {"input_len": input_len, "output_len": output_len}
+    stated = {flag: word(flag, value) for flag, value in words.items()} | counts | lengths
+    files = paths(path, "path")
+    if not files:
+        raise RequestError("path: is missing; give a result file of another tool")
+    report = report_of([row for file in files for row in imported(file, **stated)])
+    if output is not None:
+        write_text(file_of_flag("output", output), report.csv())
         report = replace(report, notes=(*report.notes, f"written: {output}"))
     return finish(report, format, None)

@@ -16,6 +16,7 @@ from ..specs.engine import EngineSpec
 from ..specs.gpu import GpuSpec
 from ..specs.model import ModelSpec
 from ..specs.network import NetworkSpec
+from ..specs.precision import PrecisionSpec
 from ..split import split_allocated_bytes
 from .conventions import convention
 from .ratios import RATIO, unstated
@@ -225,9 +226,10 @@ def _precision(record: Record) -> str:
     if not dtype:
         raise UnmappableError("the source states no precision")
     found = next((name for pattern, name in _PRECISIONS if re.search(pattern, dtype)), None)
-    if found is None:
-        raise UnmappableError(f"precision '{dtype}' is not modelled")
-    return found
+    try:
+        return found or load(PrecisionSpec, dtype).name
+    except UnknownNameError:
+        raise UnmappableError(f"precision '{dtype}' is not modelled") from None
 
 
 def _samples(record: Record) -> dict[str, Any]:
