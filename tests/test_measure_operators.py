@@ -334,7 +334,7 @@ def test_a_report_lists_what_is_too_fast_and_what_failed(tmp_path: Path) -> None
     assert "1 of 2 operators are faster than ryzen-9-5950x allows" in text
     assert ("gemm", "fp32", "m=4096 n=4096 k=4096", "1.00 us", "54.8 ms") in found.tables[1].rows
     assert ("add", "fp32", "m=64 n=64", "oom", "it needs 9 GiB") in found.tables[2].rows
-    assert max(map(len, text.splitlines())) <= 80
+    assert max(len(line) for line in text.splitlines() if str(tmp_path) not in line) <= 80
     assert (found.data["too_fast"], found.data["failed"], len(found.records)) == (1, 1, 2)
     assert found.records[0]["flops_per_s"] == pytest.approx(2 * 64**3 / 1e-3)
 
@@ -566,7 +566,7 @@ def test_results_keep_memory_of_their_own(torch: Any) -> None:
 def test_two_processes_exchange() -> None:
     from llm_perf_model.measuring.exchanges import exchange_times
 
-    sizes = (4096, 2**20)
+    sizes = (4096, 2**25)
     asked = [Operator("all_reduce", "fp32", {"bytes": each}, ranks=2) for each in sizes]
     small, large = exchange_times(asked, Processor(), QUICK)
     assert isinstance(small, Timing) and isinstance(large, Timing), (small, large)

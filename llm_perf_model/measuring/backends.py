@@ -69,7 +69,7 @@ class Backend:
         return self.engines[place_of(device)]
 
     def recorded_engine(self, device: Device) -> str:
-        """The engine that records of networks name, so that no engine is fitted to what another ran."""
+        """The engine that records name, so that no engine is fitted to what another ran."""
         return self.recorded or self.engine(device)
 
 

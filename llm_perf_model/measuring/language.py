@@ -50,9 +50,9 @@ class Language:
             narrowed(self.module, device)
 
     def engine(self, trial: Trial) -> str:
-        """The engine whose estimate stands for a trial."""
+        """The engine that records of a trial name."""
         attention = "materialised" if self.module.config._attn_implementation == "eager" else "fused"
-        return engine_of(self._backend, self._device, trial.task, attention)
+        return self._backend.recorded or engine_of(self._backend, self._device, trial.task, attention)
 
     def prepared(self, trial: Trial) -> Prepared:
         """The call of a trial; what it reads is on the device before."""

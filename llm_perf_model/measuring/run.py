@@ -172,7 +172,10 @@ class _Run:
 
     def _record(self, way: Way, trial: Trial, subject: Subject | Failure) -> None:
         result = subject if isinstance(subject, Failure) else attempt(lambda: self._timed(subject, trial), self.device)
-        engine = self._engine(way, trial) if isinstance(subject, Failure) else subject.engine(trial)
+        if isinstance(subject, Failure):
+            engine = way.backend.recorded or self._engine(way, trial)
+        else:
+            engine = subject.engine(trial)
         if isinstance(result, Timing) and not way.backend.counted:
             result = replace(result, peak_allocated_bytes=None, peak_reserved_bytes=None)
         told = version_of(self.journal.environment)

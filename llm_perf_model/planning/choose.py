@@ -86,25 +86,34 @@ def choose(request: PlanRequest) -> tuple[Load, tuple[Option, ...], tuple[Reject
     load = Load.of(request)
     model = model_of(request, load)
     refused: list[Rejected] = []
-    replicas, shared = _services(request, load, list(cases(request, model, _gpus(request), refused)), refused)
+    gpus = _gpus(request, refused)
+    replicas, shared = _services(request, load, list(cases(request, model, gpus, refused)), refused)
     options: list[Option] = []
     if replicas:
         options = [*_together(request, load, replicas, shared, refused), *_apart(request, load, replicas)]
     kept = [option for option in options if _within(request, option, refused)]
     if not kept:
         raise InfeasibleError(_nothing(request, refused))
-    wanted = [option for option in kept if getattr(option, request.objective) is not None]
-    if not wanted:
+    return load, tuple(sorted(kept, key=attrgetter(*ranked_by(request.objective)))), tuple(refused)
+
+
+def _gpus(request: PlanRequest, refused: list[Rejected]) -> tuple[GpuSpec, ...]:
+    """The devices to choose from; those without a price are added to `refused` where it decides.
+
+    Raises:
+        InfeasibleError: none has one.
+    """
+    if request.gpus is None:
+        return tuple(spec(GpuSpec, name) for name in names(GpuSpec) if listed_usd_per_hour(name) is not None)
+    given = [spec(GpuSpec, value) for value in request.gpus]
+    if request.objective != "usd_per_hour":
+        return tuple(given)
+    refused += [
+        Rejected(g.name, "any", "any", "has no listed price") for g in given if listed_usd_per_hour(g.name) is None
+    ]
+    if len(refused) == len(given):
         raise InfeasibleError("no device of the plan has a listed price: choose another objective, devices or power_w")
-    unpriced = [option for option in kept if option not in wanted]
-    refused += [Rejected(o.gpu, o.precision, o.layout, "has no listed price") for o in unpriced]
-    return load, tuple(sorted(wanted, key=attrgetter(*ranked_by(request.objective)))), tuple(refused)
-
-
-def _gpus(request: PlanRequest) -> tuple[GpuSpec, ...]:
-    if request.gpus is not None:
-        return tuple(spec(GpuSpec, value) for value in request.gpus)
-    return tuple(spec(GpuSpec, name) for name in names(GpuSpec) if listed_usd_per_hour(name) is not None)
+    return tuple(gpu for gpu in given if listed_usd_per_hour(gpu.name) is not None)
 
 
 def _services(
