@@ -251,7 +251,8 @@ def test_the_loop_runs_from_records_to_left_out_errors(tmp_path: Path) -> None:
     model = tmp_path / "tiny.json"
     model.write_text(text_of(tiny()))
     flags = ["--device", "cpu", "--gpu", "ryzen-9-5950x", "--decoder", "tiny.json", "--network", "custom-cnn"]
-    grid = ["--batch_size", "1,2", "--input_len", "8,16", "--output_len", "2", "--folder", "found"]
+    lengths = ["--input_len", "8,16", "--output_len", "2", "--folder", "found"]
+    grid = ["--batch_size", "1,2", "--network_batch_size", "1,2", *lengths]
     done = subprocess.run(
         [sys.executable, str(script), *flags, *grid], cwd=tmp_path, capture_output=True, text=True, check=False
     )

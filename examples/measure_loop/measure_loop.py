@@ -23,6 +23,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--network", default=NETWORK, help="network whose pass is timed")
     parser.add_argument("--precision", default="fp32")
     parser.add_argument("--batch_size", default="1:16:x2", help="as one value, several with commas, or a range")
+    parser.add_argument("--network_batch_size", default="1,2,3,4,6,8,12,16,24,32")
     parser.add_argument("--input_len", default="16:256:x2")
     parser.add_argument("--output_len", default="8")
     parser.add_argument("--budget_s", default="2", help="seconds of calls of each trial")
@@ -72,10 +73,12 @@ def main() -> None:
             command("measure_device", "--device", told.device, "--output", gpu)
     print(f"{'what':<20} {'rows':>5} {'before':>8} {'fitted on':>10} {'left out':>9} {'worst':>7}")
     for name in (told.decoder, told.network):
-        shape = ["--input_len", told.input_len, "--output_len", told.output_len] if name == told.decoder else []
+        decodes = name == told.decoder
+        shape = ["--input_len", told.input_len, "--output_len", told.output_len] if decodes else []
+        shape += ["--batch_size", told.batch_size if decodes else told.network_batch_size]
         every = folder / f"{name}.csv"
         here = ["--device", told.device, "--gpu", gpu, "--precision", told.precision, "--budget_s", told.budget_s]
-        command("measure", "--model", name, *here, "--batch_size", told.batch_size, *shape, "--output", str(every))
+        command("measure", "--model", name, *here, *shape, "--output", str(every))
         with every.open(newline="", encoding="utf-8") as file:
             rows = [row for row in csv.DictReader(file) if row["unit"] == "ms" and row["outcome"] == "ok"]
         first, second = halves(rows)

@@ -24,7 +24,10 @@ from .operator_run import Task, types_of
 from .operator_tables import bytes_per_s, flops_per_s
 
 SIDES: Final = {False: (1024, 2048, 4096), True: (2048, 4096, 8192)}
-"""Rows, columns and depth of the products that are timed, on a processor and on a card."""
+"""Rows of the products that are timed, on a processor and on a card."""
+
+FORMS: Final = ((1, 1), (4, 1), (1, 4))
+"""By how much columns and depth are less than rows: libraries are not fastest at cubes everywhere."""
 
 STREAMED_BYTES: Final = (2**24, 2**26, 2**28)
 """Sizes of tensors that are read and copied, where memory is large enough."""
@@ -103,7 +106,8 @@ def drafted(device: str, dtypes: Any, like: str | None, name: str | None, budget
 def _operators(device: Device, dtypes: Sequence[str]) -> tuple[Operator, ...]:
     """Large products of each type, reads and copies of much memory, and starts."""
     sides = SIDES[device.accelerates]
-    products = [Operator("gemm", dtype, {"m": side, "n": side, "k": side}) for dtype in dtypes for side in sides]
+    shapes = [(side, side // flat, side // shallow) for side in sides for flat, shallow in FORMS]
+    products = [Operator("gemm", dtype, dict(zip("mnk", shape, strict=True))) for dtype in dtypes for shape in shapes]
     streams: list[Operator] = []
     for size_bytes in STREAMED_BYTES:
         values = min(size_bytes, device.total_bytes // 64) // DTYPES["fp32"]
