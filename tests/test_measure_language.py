@@ -235,14 +235,14 @@ def test_measured_records_calibrate_an_engine(tmp_path: Path) -> None:
     pytest.importorskip("scipy")
     model, out = tmp_path / "tiny.json", str(tmp_path / "r.csv")
     model.write_text(text_of(tiny()))
-    grid: dict[str, Any] = {"batch_size": [1, 2, 4], "input_len": [16, 64], "output_len": 4}
+    grid: dict[str, Any] = {"batch_size": [1, 4], "input_len": [16, 64], "output_len": 4}
     lpm.measure(str(model), device="cpu", gpu="ryzen-9-5950x", output=out, method=BRIEF, **grid)
     engine = str(tmp_path / "here.json")
     assert (
         cli.main(["calibrate", "--records", out, "--engine", "pytorch-cpu", "--name", "here", "--output", engine]) == 0
     )
     (after,) = lpm.validate([out], engine=engine).data["errors"]["source"]
-    assert after["n"] == 18 == load(EngineSpec, engine).fits[0].rows  # how well it fits, a busy machine does not tell
+    assert after["n"] == 12 == load(EngineSpec, engine).fits[0].rows  # how well it fits, a busy machine does not tell
 
 
 def test_the_loop_runs_from_records_to_left_out_errors(tmp_path: Path) -> None:
