@@ -435,27 +435,27 @@ SUFFIX = re.compile(
     r"|usd|usd_per_hour|usd_per_gpu_hour|usd_per_kwh|usd_per_request)$"
 )
 _COUNTS = """
-acceptance activation_vectors active_parameters arrival_variation attention_blocks attention_dp attention_window
-batch batch_axis batch_size beams bias blocks buckets bundles cache_tensors calls cells channels columns comm_steps
-computed concurrency conv_window convolution_columns copied cores count counts cp cp_nodes crossings cv d_in d_out
-decay_rank decode_steps depth deviation deviations devices dilation directions dispatched dp elasticities
-embedding_width encoder_layer_count entry_dim ep error estimated executions expected_tokens_per_step expert_imbalance
-expert_tp experts experts_per_token exposed_exponentials extra factor fast_head_dims features filters frames fullest
-gate_rank gates given group_size groups half_width half_widths head_dim heads hidden high image image_size images
-imbalance in_channels in_values inner input input_shape input_variation intermediate interval_level joint_variation k
-kept kernel kernels key_dim key_heads key_rows kv_heads kv_rank latent launch_year launched layer layer_count
-layer_split layers learned_rows least length limit line links logit_cap low m made max_batch_size max_context
-max_devices max_positions max_replica_devices mean mean_batch_size measured median mel_bins merged met micro_batches
-missing most multiply_adds n n_devices nearest network_steps new node_ranks nodes noise nope_dim norms num_beams
-number offload_kv offload_weights out_channels out_groups out_rank output_variation overallocation oversubscription
-p90 padding parameters parts pass_sequences passes past patch patches percentile position_buckets position_rows
-positions pp prefill_chunk prefill_replicas prefill_tp projector projectors pue q_rank query_rows ranks rates repeats
-repeats_least repeats_most replica_devices replica_ranks replicas requests residual_streams residuals rest rope_dim
-rows samples scalar score_rows seen seqs shape shapes share shared shared_intermediate sharers side_rows size sizes
-slices sms softmax_tensors source source_positions speedup splits spread stage_nodes stage_ranks stages state
-step_rank steps stored stride tapped tensors text_columns tiles token_share token_types tokens_per_expert
-tokens_per_step touches tp tp_and_pp tp_nodes tuned_shapes updates value value_dim value_heads values visited
-visited_share visits vocab warmup weights width window working_ranks worst x y
+acceptance activation_vectors active_parameters arrival_variation attention_blocks attention_dp attention_window batch
+batch_axis batch_size beams bias blocks buckets bundles cache_tensors calls cells channels columns comm_steps computed
+concurrency conv_window convolution_columns copied cores count counts cp cp_nodes crossings cv d_in d_out decay_rank
+decode_steps depth deviation deviations devices dilation directions dispatched dp elasticities embedding_width
+encoder_layer_count ended entry_dim ep error estimated executions expected_tokens_per_step expert_imbalance expert_tp
+experts experts_per_token exposed_exponentials extra factor fast_head_dims features filters frames fullest gate_rank
+gates given group_size groups half_width half_widths head_dim heads hidden high image image_size images imbalance
+in_channels in_values inner input input_shape input_variation intermediate interval_level joint_variation k kept
+kernel kernels key_dim key_heads key_rows kv_heads kv_rank latent launch_year launched layer layer_count layer_split
+layers learned_rows least length limit line links logit_cap low m made max_batch_size max_context max_devices
+max_positions max_replica_devices mean mean_batch_size measured median mel_bins merged met micro_batches missing most
+multiply_adds n n_devices nearest network_steps new node_ranks nodes noise nope_dim norms num_beams number offload_kv
+offload_weights out_channels out_groups out_rank output_variation overallocation oversubscription p90 padding
+parameters parts pass_sequences passes past patch patches percentile position_buckets position_rows positions pp
+prefill_chunk prefill_replicas prefill_tp projector projectors pue q_rank query_rows ranks rates repeats repeats_least
+repeats_most replica_devices replica_ranks replicas requests residual_streams residuals rest rope_dim rows samples
+scalar score_rows seen seqs shape shapes share shared shared_intermediate sharers side_rows size sizes slices sms
+softmax_tensors source source_positions speedup splits spread stage_nodes stage_ranks stages state step_rank steps
+stored stride tapped tensors text_columns tiles token_share token_types tokens_per_expert tokens_per_step touches tp
+tp_and_pp tp_nodes tuned_shapes updates value value_dim value_heads values visited visited_share visits vocab warmup
+weights width window working_ranks worst x y
 """
 COUNTS = set(_COUNTS.split())
 """Numbers without a unit: counts, shapes, dimensionless, and tokens or positions by another word."""

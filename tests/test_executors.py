@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 import llm_perf_model as lpm
-from llm_perf_model.sweeping import evaluate, question
+from llm_perf_model.sweeping import question
 from llm_perf_model.sweeping.executors import Workers, each_result
 from llm_perf_model.sweeping.question import question_of
 from tests.running import Run, runner
@@ -90,11 +90,13 @@ def test_a_search_finds_the_same_as_the_sweep() -> None:
 
 
 def test_ties_have_one_answer_however_the_axes_are_ordered() -> None:
-    """The time of one token does not depend on how many follow, so that many cells are equally good."""
-    for fields in ({"batch_size": [1, 2], "tp": [1, 2], "output_len": 1}, {"tp": [2, 1], "batch_size": [2, 1]}):
-        found = lpm.sweep("test-13b", **fields, metrics=["peak_bytes", "flops_utilisation"][:1])
-        searched = lpm.search("test-13b", **fields, metrics="peak_bytes", best="fits")
-        assert searched.row(0) == found.best("fits")
+    """All of these fit, so that all are equally good: the first one counted over all axes is the answer."""
+    for fields in ({"batch_size": [1, 2], "tp": [1, 2]}, {"tp": [2, 1], "batch_size": [2, 1]}):
+        found = lpm.sweep("test-13b", **fields)
+        assert np.all(found["fits"])
+        for executor in (None, Backwards()):
+            searched = lpm.search("test-13b", **fields, best="fits", executor=executor)
+            assert searched.row(0) == found.best("fits") == found.cells().row(0)
 
 
 def test_a_search_says_what_comes_nearest() -> None:
@@ -165,6 +167,21 @@ def test_jobs_of_workers_that_end_are_computed_once_more() -> None:
 def test_a_job_that_ends_its_workers_again_and_again_is_given_up() -> None:
     with pytest.raises(lpm.RequestError, match=r"^executor: 3 workers ended on the same configurations"):
         list(each_result(iter(range(1)), str, Workers(Dying(99), 2)))
+
+
+class Cancelling(Backwards):
+    """A cluster whose scheduler ends."""
+
+    def submit(self, _call: Callable[..., Any], /, *_given: Any, **_named: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        future.cancel()
+        future.set_running_or_notify_cancel()
+        return future
+
+
+def test_a_cluster_that_ends_is_told_in_one_line() -> None:
+    with pytest.raises(lpm.RequestError, match=r"^executor: gave up its jobs, as a cluster does whose scheduler ends"):
+        lpm.sweep("test-13b", tp=[1, 2], executor=Cancelling())
 
 
 def test_an_executor_that_is_shut_down_is_refused() -> None:
@@ -456,7 +473,3 @@ def test_workers_of_another_version_are_refused() -> None:
 
     with pytest.raises(lpm.RequestError, match=r"^executor: its workers have version .*, and here is 0\.0\.9"):
         lpm.sweep("test-13b", tp=[1, 2], executor=Elsewhere())
-
-
-def test_evaluation_never_sees_more_than_its_chunk() -> None:
-    assert question.JOB_CELLS[0] >= evaluate.CHUNK_CELLS

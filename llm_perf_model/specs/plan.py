@@ -7,14 +7,13 @@ from typing import Annotated, Final, Literal, Self, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainValidator, ValidationError, model_validator
 
-from ..errors import RequestError
 from .engine import EngineSpec
 from .gpu import GpuSpec
 from .model import ModelSpec
 from .named import named
 from .precision import PrecisionSpec
 from .quantities import Single, scalar, shortened
-from .request import problem_lines
+from .request import checked
 
 Objective = Literal["usd_per_hour", "devices", "power_w"]
 """What a plan needs least of."""
@@ -126,10 +125,7 @@ class PlanRequest(BaseModel):
         Raises:
             RequestError: one line per field that is wrong.
         """
-        try:
-            return cls.model_validate(dict(fields))
-        except ValidationError as error:
-            raise RequestError("; ".join(problem_lines(error, cls))) from None
+        return checked(cls, fields)
 
     @model_validator(mode="after")
     def _has_a_load(self) -> Self:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Final, Literal, Self, get_args
+from typing import Annotated, Any, Final, Literal, Self, TypeVar, get_args
 
 import numpy as np
 from pydantic import BaseModel, PlainValidator, ValidationError, WithJsonSchema, model_validator
@@ -25,6 +25,8 @@ from .quantities import Amount, Fraction, Overhead, Share, Single, Watts, Whole,
 from .sharing import Sharing
 from .techniques import TOKENS, Techniques
 from .workload import WorkloadSpec
+
+M = TypeVar("M", bound=BaseModel)
 
 LEVELS: Final = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 """Levels of intervals: how often a measurement lies inside."""
@@ -126,10 +128,7 @@ class Request(Techniques, Sharing, Hardware):
         Raises:
             RequestError: one line per field that is wrong.
         """
-        try:
-            return cls.model_validate(dict(fields))
-        except ValidationError as error:
-            raise RequestError("; ".join(problem_lines(error, cls))) from None
+        return checked(cls, fields)
 
     @model_validator(mode="after")
     def _prices_count(self) -> Self:
@@ -178,7 +177,19 @@ def _whole(value: Any) -> Any:
     return [_whole(item) for item in value] if isinstance(value, list) else int(value)
 
 
-def problem_lines(error: ValidationError, kind: type[BaseModel]) -> list[str]:
+def checked(kind: type[M], fields: Mapping[str, object]) -> M:
+    """The model of these fields.
+
+    Raises:
+        RequestError: one line per field that is wrong.
+    """
+    try:
+        return kind.model_validate(dict(fields))
+    except ValidationError as error:
+        raise RequestError("; ".join(_problem_lines(error, kind))) from None
+
+
+def _problem_lines(error: ValidationError, kind: type[BaseModel]) -> list[str]:
     lines: dict[str, str] = {}
     for problem in error.errors():
         field = str(problem["loc"][0]) if problem["loc"] else "request"

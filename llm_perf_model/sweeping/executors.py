@@ -6,13 +6,13 @@ import logging
 import os
 import re
 import signal
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
-from typing import Final, TypeVar
+from typing import Final, Generic, TypeVar
 
 from ..errors import RequestError
 
@@ -33,6 +33,14 @@ MOST_TRIES: Final = 3
 
 ANSWER_S: Final = 10
 """Seconds in which a cluster is to answer."""
+
+
+@dataclass
+class Attempt(Generic[J]):
+    """A job, and how many workers have ended on it."""
+
+    job: J
+    ended: int = 0
 
 
 @dataclass
@@ -64,9 +72,8 @@ def each_result(jobs: Iterator[J], call: Callable[[J], T], workers: Workers | No
 
 def _results(jobs: Iterator[J], call: Callable[[J], T], workers: Workers) -> Iterator[tuple[J, T]]:
     """Keep every worker busy; give the jobs of workers that ended to others."""
-    running: dict[Future[T], J] = {}
-    lost: deque[J] = deque()
-    tries: Counter[int] = Counter()
+    running: dict[Future[T], Attempt[J]] = {}
+    lost: deque[Attempt[J]] = deque()
     try:
         while True:
             _submit(jobs, call, workers, running, lost)
@@ -77,36 +84,44 @@ def _results(jobs: Iterator[J], call: Callable[[J], T], workers: Workers) -> Ite
                 continue
             done, _ = wait(running, return_when=FIRST_COMPLETED)
             for future in done:
-                job = running.pop(future)
+                attempt = running.pop(future)
+                if future.cancelled():
+                    raise RequestError(
+                        "executor: gave up its jobs, as a cluster does whose scheduler ends; start it anew"
+                    )
                 failure = future.exception()
                 if failure is None:
-                    yield job, future.result()
-                elif _ended(failure):
-                    tries[id(job)] += 1
-                    lost.append(job)
-                    if tries[id(job)] >= MOST_TRIES:
-                        raise RequestError(_gone(failure)) from None
-                else:
+                    yield attempt.job, future.result()
+                elif not isinstance(failure, BrokenExecutor):
                     raise _told(failure)
+                else:
+                    attempt.ended += 1
+                    if attempt.ended >= MOST_TRIES:
+                        raise RequestError(_gone(failure)) from None
+                    lost.append(attempt)
     finally:
         for future in running:
             future.cancel()
 
 
 def _submit(
-    jobs: Iterator[J], call: Callable[[J], T], workers: Workers, running: dict[Future[T], J], lost: deque[J]
+    jobs: Iterator[J],
+    call: Callable[[J], T],
+    workers: Workers,
+    running: dict[Future[T], Attempt[J]],
+    lost: deque[Attempt[J]],
 ) -> None:
     """Fill the queues of the workers, lost jobs first; stop where the workers are gone."""
     while len(running) < AHEAD * workers.count:
-        job = lost.popleft() if lost else next(jobs, None)
-        if job is None:
+        attempt = lost.popleft() if lost else next(map(Attempt, jobs), None)
+        if attempt is None:
             return
         try:
-            running[workers.executor.submit(call, job)] = job
+            running[workers.executor.submit(call, attempt.job)] = attempt
         except BrokenExecutor as error:
             if workers.renewed is None:
                 raise RequestError(f"executor: takes no jobs: {error}") from None
-            lost.append(job)
+            lost.append(attempt)
             return
         except RuntimeError as error:  # it was shut down
             raise RequestError(f"executor: takes no jobs: {error}") from None
@@ -116,11 +131,6 @@ def _renew(workers: Workers) -> None:
     if workers.renewed is not None:
         workers.executor.shutdown(wait=False)
         workers.executor = workers.renewed()
-
-
-def _ended(failure: BaseException) -> bool:
-    """Whether a worker ended, which says nothing about its job."""
-    return isinstance(failure, BrokenExecutor)
 
 
 def _gone(failure: BaseException) -> str:

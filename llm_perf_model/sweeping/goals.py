@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
@@ -45,11 +45,16 @@ class Task(NamedTuple):
 
 
 def _results(
-    question: Question, jobs: Iterator[Job], call: Callable[[Task], T], workers: Workers | None
+    question: Question, call: Callable[[Task], T], workers: Workers | None, left_out: Container[int] = ()
 ) -> Iterator[tuple[Job, T]]:
-    """Jobs with what workers make of them, with a bar on a terminal."""
-    tasks = (Task(job, tuple(map(question.part, job.blocks)), question.shape) for job in jobs)
-    with counting(question.size, "configurations") as advance:
+    """Jobs with what workers make of them, without those of some numbers; with a bar on a terminal."""
+    tasks = (
+        Task(job, tuple(map(question.part, job.blocks)), question.shape)
+        for job in question.jobs()
+        if job.number not in left_out
+    )
+    total = sum(job.cells for job in question.jobs() if job.number not in left_out) if left_out else question.size
+    with counting(total, "configurations") as advance:
         for task, result in each_result(tasks, call, workers):
             advance(task.job.cells)
             yield task.job, result
@@ -70,7 +75,7 @@ def kept(question: Question, where: Where) -> Sweep:
     arrays, done = blank(question)
     skipped: dict[int, list[Skipped]] = {}
     with ready(where) as workers:
-        for job, parts in _results(question, question.jobs(), _arrays, workers):
+        for job, parts in _results(question, _arrays, workers):
             for block, part in zip(job.blocks, parts, strict=True):
                 done[block] = part.done
                 for name, values in part.metrics.items():
@@ -134,9 +139,7 @@ def _places(places: CountArray, block: Block, shape: tuple[int, ...]) -> CountAr
 def explored(question: Question, choice: Choice, where: Where) -> Explored:
     """What a search finds, of which no more is kept than may be the answer."""
     with ready(where) as workers:
-        found = {
-            job.number: each for job, each in _results(question, question.jobs(), partial(_offers, choice), workers)
-        }
+        found = {job.number: each for job, each in _results(question, partial(_offers, choice), workers)}
     ordered = [found[number] for number in sorted(found)]
     skipped = _in_order({number: each.skipped for number, each in found.items()})
     offers = tuple(offer for each in ordered for offer in each.offers)
@@ -156,9 +159,8 @@ def written(question: Question, folder: str, where: Where) -> SweepFolder:
     """The sweep as a folder of files, of which those that are there are not computed again."""
     with ready(where) as workers:
         found = opened(folder, question)
-        missing = set(found.missing)
-        jobs = (job for job in question.jobs() if job.number in missing)
-        for job, parts in _results(question, jobs, partial(_stored, found.place), workers):
+        there = set(range(found.parts)) - set(found.missing)
+        for job, parts in _results(question, partial(_stored, found.place), workers, there):
             if parts is not None:
                 found.place.store(job.number, parts)
     return found
